@@ -1,0 +1,3 @@
+"""Biomedical foundation models in JAX/Flax."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,103 @@
+"""A trained (or random) model with its tokenizer: what adaptation starts from."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from biofm_jax.adapt.probe import Features
+from biofm_jax.data.bad_records import BadText
+from biofm_jax.data.in_memory import pack_examples
+from biofm_jax.data.sequence import SequenceData
+from biofm_jax.errors import UserError
+from biofm_jax.models.transformer import TransformerSpec
+
+ROWS = 16  # rows of an embedding batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """A model and how text becomes its input.
+
+    Attributes:
+        name: as printed in tables.
+        spec: the architecture.
+        data: cleans and tokenizes texts, and says how long a row may be.
+        params: the trained parameters; None for random ones, drawn from each seed.
+    """
+
+    name: str
+    spec: TransformerSpec
+    data: SequenceData
+    params: Any = None
+
+    def control(self) -> "Encoder":
+        """The same model with parameters nobody trained: the control of every comparison."""
+        return dataclasses.replace(self, name="random", params=None)
+
+    def params_for(self, seed: int) -> Any:
+        """The trained parameters whatever the seed, or random ones drawn from it."""
+        if self.params is not None:
+            return self.params
+        return _initialiser(self.spec)(jax.random.key(seed))
+
+    def features_for_seeds(self) -> Callable[[int], Features]:
+        """`features` by seed; a trained model has the same ones for every seed."""
+        if self.params is None:
+            return self.features
+        fixed = self.features(0)
+        return lambda seed: fixed
+
+    def tokenize(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Ids of each text, with cls and eos; texts are cleaned as in pretraining.
+
+        Raises:
+            UserError: a text that the modality cannot read.
+        """
+        tokenizer = self.data.tokenizer()
+        sequences = []
+        for number, text in enumerate(texts, 1):
+            try:
+                sequences.append(tokenizer.encode(self.data.clean(text)))
+            except BadText as bad:
+                raise UserError(f"text {number}, {text[:60]!r}: {bad.reason}; {bad.fix}") from None
+        return sequences
+
+    def row_tokens(self, sequences: Sequence[np.ndarray]) -> int:
+        """Row length for some sequences: a power of two, at most the pretraining length.
+
+        Short rows make attention cheap; few different lengths make few compilations.
+        """
+        longest = max(len(sequence) for sequence in sequences)
+        return min(self.data.max_tokens, max(64, 1 << (longest - 1).bit_length()))
+
+    def features(self, seed: int) -> Features:
+        """A function from texts to (n, d) float32 pooled hidden states of the frozen model."""
+        params = {k: v for k, v in self.params_for(seed).items() if k != "head"}
+        model = dataclasses.replace(self.spec, head=None).build()
+        pool = jax.jit(lambda params, batch: model.apply(params, batch).pooled)
+
+        def embed(texts: Sequence[str]) -> np.ndarray:
+            if not len(texts):
+                return np.zeros((0, self.spec.width), np.float32)
+            sequences = self.tokenize(texts)
+            packed = pack_examples(
+                sequences,
+                self.data.tokenizer().vocabulary,
+                max_tokens=self.row_tokens(sequences),
+                segments=self.data.segments,
+                batch_size=ROWS,
+            )
+            return packed.gather([jax.device_get(pool(params, b)) for b in packed.batches])
+
+        return embed
+
+
+@functools.lru_cache(maxsize=4)
+def _initialiser(spec: TransformerSpec) -> Callable:
+    """Key -> random parameters, compiled once for all seeds."""
+    model = spec.build()
+    return jax.jit(lambda key: model.init(key, None))

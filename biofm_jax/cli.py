@@ -1,0 +1,250 @@
+"""The command `biofm`: parses, prints, calls; no logic of its own."""
+
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from biofm_jax import __version__
+from biofm_jax.errors import UserError
+
+OUT = Console()
+ERR = Console(stderr=True)
+DONE, FAILED, MISUSED = 0, 1, 2
+
+Positional = tyro.conf.Positional
+CONFIG = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    """List what there is.
+
+    Attributes:
+        what: experiments of the current folder, published models, tasks, or data formats.
+        json: print JSON instead of a table.
+    """
+
+    what: Positional[Literal["experiments", "models", "tasks", "data"]] = "experiments"
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+
+
+def list_(arguments: list[str]) -> int:
+    """Show experiments, models, tasks or data formats."""
+    from biofm_jax import catalogue
+
+    options = _parse(List, arguments, "list")
+    _print_rows(options.what, catalogue.LISTS[options.what](), options.json)
+    return DONE
+
+
+def train(arguments: list[str]) -> int:
+    """Pretrain from an experiment file; goes on by itself where the workdir has a checkpoint."""
+    from biofm_jax import experiment as experiments
+
+    usage = (
+        "usage: biofm train EXPERIMENT.py[:variant] [--path.to.field VALUE ...] [--workdir DIR]\n"
+        "                   [--dry-run True] [--json True]\n\n"
+        "EXPERIMENT.py is one of `biofm list experiments` or your own. `biofm train EXPERIMENT.py\n"
+        "--help` lists every field with its value, for example:\n\n"
+        "  biofm train experiments/computational_biology/esm2_masked.py \\\n"
+        "      --data.path proteins.fasta --loop.steps 200 --workdir runs/esm2\n\n"
+        "Killed at any moment and started again with the same command, it goes on."
+    )
+    if not arguments or arguments[0].startswith("-"):
+        print(usage)
+        return DONE if arguments[:1] in (["--help"], ["-h"]) else MISUSED
+    name = arguments[0]
+    default = experiments.load_experiment(name)
+    parts = {f.name: getattr(default, f.name) for f in dataclasses.fields(default)}
+    kind = dataclasses.make_dataclass(
+        "Train",
+        [
+            ("workdir", Path, dataclasses.field(default=_workdir(name))),
+            ("dry_run", bool, dataclasses.field(default=False)),
+            ("json", bool, dataclasses.field(default=False)),
+        ],
+        bases=(experiments.Experiment,),
+        frozen=True,
+        namespace={"__doc__": f"Train {name}. The defaults are the experiment's own values."},
+    )
+    chosen = _parse(kind, arguments[1:], f"train {name}", default=kind(**parts))
+    experiment = experiments.Experiment(**{field: getattr(chosen, field) for field in parts})
+    if chosen.dry_run:
+        row = experiments.describe(experiment)
+        _print_rows("dry run: nothing was written", [row], chosen.json, across=False)
+        return DONE
+    result = experiments.train(experiment, chosen.workdir, show=not chosen.json)
+    row = {
+        "workdir": str(chosen.workdir),
+        "steps": experiment.loop.steps,
+        "resumed_from": result.resumed_from,
+        **{k: v for k, v in (result.rows[-1] if result.rows else {}).items() if k != "step"},
+    }
+    _print_rows("trained", [row], chosen.json, across=False)
+    return DONE
+
+
+def _workdir(name: str) -> Path:
+    path, _, variant = name.partition(":")
+    return Path("runs") / (Path(path).stem + (f"_{variant}" if variant else ""))
+
+
+def data(arguments: list[str]) -> int:
+    """Prepare files into records (`data prepare`), or look into prepared ones (`data inspect`)."""
+    from biofm_jax import cli_data
+
+    return cli_data.main(arguments)
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Adapt a model to tasks and score it beside its control and simple baselines."""
+    from biofm_jax import compare
+    from biofm_jax.evaluate.table import rows_to_table
+
+    options = _parse(compare.Evaluate, arguments, "evaluate")
+    plan = compare.plan(options.task, options.method, options.seeds)
+    if options.dry_run:
+        _print_rows("dry run", [{"task": t.name, "method": m} for t, m in plan], options.json)
+        return DONE
+    rows = compare.run(
+        options.model,
+        plan,
+        options.seeds,
+        options.finetune,
+        options.out,
+        progress=lambda line: ERR.print(line, highlight=False),
+    )
+    header, cells = rows_to_table(rows)
+    _print_rows("", [dict(zip(header, line, strict=True)) for line in cells], options.json)
+    OUT.print(f"results in {options.out}", highlight=False) if not options.json else None
+    return DONE
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Write the results and runs under some folders to one HTML page and a Markdown table.
+
+    Attributes:
+        folders: result folders and workdirs, searched to the bottom.
+        out: the page; the Markdown table goes beside it.
+        title: heading of the page.
+    """
+
+    folders: Positional[tuple[Path, ...]]
+    out: Path = Path("report.html")
+    title: str = "Results"
+
+
+def report(arguments: list[str]) -> int:
+    """Gather results and runs into one HTML page and a Markdown table."""
+    from biofm_jax.evaluate.report import write_report
+
+    options = _parse(Report, arguments, "report")
+    written = write_report(options.folders, options.out, options.title)
+    for problem in written.problems:
+        ERR.print(f"not read: {problem}", highlight=False)
+    OUT.print(f"{written.html} and {written.markdown}", highlight=False)
+    return DONE
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    "list": list_,
+    "train": train,
+    "evaluate": evaluate,
+    "report": report,
+    "data": data,
+}
+
+
+def _parse(kind, arguments: list[str], verb: str, **more):
+    """Arguments as a dataclass; prints help or the error and exits with 0 or 2."""
+    return tyro.cli(
+        kind, args=arguments, prog=f"biofm {verb}", config=CONFIG, use_underscores=True, **more
+    )
+
+
+def _print_rows(title: str, rows: list[dict], as_json: bool, across: bool = True) -> None:
+    """Rows of a table: across the page, or one below the other where there is a single one."""
+    if as_json:
+        print(json.dumps(rows, default=str))
+        return
+    table = Table(title=title, title_justify="left", show_header=across)
+    if across:
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        for column in columns:
+            table.add_column(column)
+        for row in rows:
+            table.add_row(*(_cell(row.get(column, "")) for column in columns))
+    else:
+        for name, value in rows[0].items():
+            table.add_row(name, _cell(value))
+    OUT.print(table)
+
+
+def _cell(value) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "-" if value is None else str(value)
+
+
+def help_text() -> str:
+    """What `biofm --help` prints."""
+    verbs = "\n".join(f"  {name:10} {run.__doc__.splitlines()[0]}" for name, run in VERBS.items())
+    return (
+        f"biofm {__version__}: pretrain, adapt and evaluate biomedical foundation models.\n\n"
+        f"usage: biofm VERB ...\n\n{verbs}\n\n"
+        "`biofm VERB --help` says more. Exit code: 0 done, 1 failed, 2 misused.\n"
+        "BIOFM_DATA names the folder of benchmark data, BIOFM_CACHE that of prepared data and\n"
+        "compiled programs (default ~/.cache/biofm_jax)."
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit code: 0 done, 1 failed, 2 misused."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
+    logging.getLogger("biofm_jax").setLevel(logging.INFO)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(help_text())
+        return DONE if arguments else MISUSED
+    if arguments[0] == "--version":
+        print(__version__)
+        return DONE
+    verb, rest = arguments[0], arguments[1:]
+    if verb not in VERBS:
+        import difflib
+
+        near = difflib.get_close_matches(verb, VERBS, 1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        print(f"biofm: there is no verb {verb!r}.{hint} See biofm --help", file=sys.stderr)
+        return MISUSED
+    from biofm_jax.train.checkpoint import CheckpointError
+    from biofm_jax.train.compile_cache import enable_compile_cache
+    from biofm_jax.train.stop import NonFiniteLoss, Stopped
+
+    enable_compile_cache()
+    try:
+        return VERBS[verb](rest)
+    except UserError as error:
+        print(f"biofm {verb}: {error}", file=sys.stderr)
+        return MISUSED
+    except (CheckpointError, NonFiniteLoss, Stopped) as error:
+        print(f"biofm {verb}: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(f"biofm {verb}: stopped", file=sys.stderr)
+        return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""The one batch that every pipeline makes and every model and objective reads."""
+
+import dataclasses
+
+import jax
+
+from biofm_jax.array_types import AnyArray, Examples, Tokens
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """A fixed-shape batch of packed rows.
+
+    A row holds up to `s` examples one behind the other. Examples never see one another:
+    attention, pooling and losses go by `segment_ids`. A batch with one example a row is the
+    special case `s = 1`.
+
+    Attributes:
+        tokens: (b, t) int32 vocabulary ids.
+        segment_ids: (b, t) int32, 0 for padding, i + 1 for the i-th example of the row.
+        positions: (b, t) int32, the position within the example (restarts at 0 in each).
+        examples: (b, s) int32 record number of each packed example, -1 for an empty slot.
+            Random numbers of a row (masks, dropout) are drawn from `examples[:, 0]`, so that
+            they do not depend on how rows are spread over microbatches or devices.
+        targets: token ids (b, t) or (b, k), or labels (b, s, k), as the objective says.
+        weights: same shape as `targets`; 0 where there is no target.
+        predict: (b, k) int32 token positions at which logits are wanted; None means all.
+        pair: the second view for contrastive learning: example i of row r in both views is
+            the same molecule, image or patient.
+    """
+
+    tokens: Tokens
+    segment_ids: Tokens
+    positions: Tokens
+    examples: Examples
+    targets: AnyArray | None = None
+    weights: AnyArray | None = None
+    predict: AnyArray | None = None
+    pair: "Batch | None" = None
+
+    def replace(self, **changes) -> "Batch":
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+def batch_shapes(rows: int, tokens: int, segments: int, paired: bool = False) -> Batch:
+    """The shapes of a pipeline's batch, without its data.
+
+    Args:
+        rows: rows of the batch, b.
+        tokens: length of a row, t.
+        segments: packed examples of a row, s.
+        paired: whether there is a second view.
+    """
+    row = jax.ShapeDtypeStruct((rows, tokens), "int32")
+    examples = jax.ShapeDtypeStruct((rows, segments), "int32")
+    pair = batch_shapes(rows, tokens, segments) if paired else None
+    return Batch(row, row, row, examples, pair=pair)

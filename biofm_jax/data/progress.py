@@ -1,0 +1,40 @@
+"""Progress bars of long preparation, on a terminal only."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+LONG_BYTES = 1 << 20  # smaller files are read in about a second
+LONG_RECORDS = 20_000
+
+
+@contextlib.contextmanager
+def bar_of_bytes(path: Path) -> Iterator[Callable[[BinaryIO], BinaryIO]]:
+    """A wrapper of the raw file that moves a bar by the bytes read of it."""
+    size = path.stat().st_size
+    if not sys.stderr.isatty() or size < LONG_BYTES:
+        yield lambda raw: raw
+        return
+    with _progress() as progress:
+        yield lambda raw: progress.wrap_file(raw, size, description=f"preparing {path.name}")
+
+
+def track(chunks: Iterable[list[str]], total: int, description: str) -> Iterator[list[str]]:
+    """The chunks as they are, with a bar of the records in them."""
+    if not sys.stderr.isatty() or total < LONG_RECORDS:
+        yield from chunks
+        return
+    with _progress() as progress:
+        task = progress.add_task(description, total=total)
+        for chunk in chunks:
+            yield chunk
+            progress.advance(task, len(chunk))
+
+
+def _progress():
+    from rich.console import Console
+    from rich.progress import Progress
+
+    return Progress(console=Console(stderr=True))

@@ -1,0 +1,250 @@
+"""FASTA, CSV, TSV and SMILES files, plain or gzip, to (line, id, text) records."""
+
+import contextlib
+import csv
+import dataclasses
+import gzip
+import itertools
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from biofm_jax.data.bad_records import BadRecords
+from biofm_jax.errors import UserError
+
+# Columns taken when none is named, the first that matches, upper or lower case.
+TEXT_COLUMNS = {
+    "protein": ("sequence", "seq", "protein", "protein_sequence", "aa_seq", "mutated_sequence"),
+    "molecule": ("smiles", "canonical_smiles", "mol", "molecule", "structure"),
+}
+ID_COLUMNS = ("id", "accession", "entry", "identifier")
+
+FASTA_ENDINGS = (".fasta", ".fa", ".faa", ".fas", ".fsa")
+TABLE_ENDINGS = {".csv": ",", ".tsv": "\t"}
+SMILES_ENDINGS = (".smi", ".smiles", ".txt")
+
+NOT_UTF8 = ("the line is not UTF-8", "save the file as UTF-8")
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One sequence or molecule as the file has it.
+
+    Attributes:
+        line: line of the file, from 1, at which the record starts.
+        id: the file's own name of the record, or the line number.
+        text: residues or SMILES.
+    """
+
+    line: int
+    id: str
+    text: str
+
+
+def read_records(
+    path: Path,
+    kind: str,
+    bad: BadRecords,
+    *,
+    column: str = "",
+    id_column: str = "",
+    wrap: Callable[[BinaryIO], BinaryIO] = lambda raw: raw,
+) -> Iterator[Record]:
+    """Records of a file whose ending names its format; bad ones go to `bad`.
+
+    Args:
+        path: .fasta .fa .faa, .csv .tsv, .smi .txt, each also with .gz behind.
+        kind: "protein" or "molecule".
+        bad: collects what cannot be read.
+        column: column of a table with the text; empty takes the first known name.
+        id_column: column of a table with the id; empty takes a known name or the line number.
+        wrap: put around the raw file, for a progress bar by bytes.
+
+    Raises:
+        UserError: the file is missing, empty, of unknown ending, cut short, not UTF-8 as a
+            whole, or lacks the column.
+    """
+    ending = file_ending(path)
+    with read_lines(path, wrap) as lines:
+        if ending in FASTA_ENDINGS:
+            records = _fasta(lines, bad)
+        elif ending in TABLE_ENDINGS:
+            known = (column,) if column else TEXT_COLUMNS[kind]
+            delimiter = TABLE_ENDINGS[ending]
+            records = _table(path, lines, bad, delimiter, known, id_column)
+        elif ending in SMILES_ENDINGS and kind == "molecule":
+            records = _smiles(lines, bad)
+        else:
+            formats = ", ".join((*FASTA_ENDINGS[:3], *TABLE_ENDINGS, ".smi, each also .gz"))
+            raise UserError(f"{path}: unknown ending {ending!r} for {kind}; rename to {formats}")
+        yield from _unique(records, bad)
+
+
+def file_ending(path: Path) -> str:
+    """The ending that names the format, without .gz."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] == ".gz":
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+@contextlib.contextmanager
+def read_lines(
+    path: Path, wrap: Callable[[BinaryIO], BinaryIO] = lambda raw: raw
+) -> Iterator[Iterator[tuple[int, str]]]:
+    """Numbered lines of a UTF-8 text file, plain or gzip, without line ends of any system.
+
+    Bytes that are not UTF-8 become U+FFFD; the parsers name the record that holds one as bad.
+
+    Raises:
+        UserError: the file is missing, empty, cut short, or UTF-16.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check the path")
+    with open(path, "rb") as raw:
+        head = raw.peek(2)[:2]
+        if not head:
+            raise UserError(f"{path}: the file is empty; give one with records")
+        if head in (b"\xff\xfe", b"\xfe\xff"):
+            raise UserError(f"{path}: the file is UTF-16, not UTF-8; convert with iconv")
+        wrapped = wrap(raw)
+        # The content decides, so that a plain file named .gz is read as well.
+        stream = gzip.GzipFile(fileobj=wrapped) if head == b"\x1f\x8b" else wrapped
+        yield _decoded(path, stream)
+
+
+def _decoded(path: Path, stream: Iterable[bytes]) -> Iterator[tuple[int, str]]:
+    number = 0
+    try:
+        for number, line in enumerate(stream, 1):
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8", "replace")
+            yield number, text.rstrip("\r\n")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(
+            f"{path}: the gzip file is cut short or damaged after line {number}; fetch it again"
+        ) from error
+
+
+def _fasta(lines: Iterable[tuple[int, str]], bad: BadRecords) -> Iterator[Record]:
+    start, name, parts, spoiled, stray = 0, "", [], 0, False
+    for number, line in itertools.chain(lines, [(0, ">")]):
+        line = line.strip()
+        if line.startswith(">"):
+            if spoiled:
+                bad.add(spoiled, *NOT_UTF8)
+            elif start and parts:
+                yield Record(start, name, "".join("".join(parts).split()))
+            elif start:
+                fix = "add the sequence or drop the header"
+                bad.add(start, f"header {name!r} without a sequence", fix)
+            start, parts, spoiled = number, [], 0
+            name = (line[1:].split() or [str(number)])[0]
+        elif line and not line.startswith(";"):
+            if not start and not stray:
+                stray = True
+                bad.add(number, "sequence before the first header", "add a line >name before it")
+            parts.append(line)
+        if "\ufffd" in line and not spoiled:
+            spoiled = number
+
+
+def _table(
+    path: Path,
+    lines: Iterable[tuple[int, str]],
+    bad: BadRecords,
+    delimiter: str,
+    known: tuple[str, ...],
+    id_column: str,
+) -> Iterator[Record]:
+    rows = table_rows(path, lines, bad, delimiter)
+    _, header = next(rows)
+    text_at = column_index(path, header, known)
+    if id_column:
+        id_at = column_index(path, header, (id_column,))
+    else:
+        lower = [name.lower() for name in header]
+        id_at = next((lower.index(name) for name in ID_COLUMNS if name in lower), -1)
+    for number, row in rows:
+        text = row[text_at].strip()
+        if not text:
+            bad.add(number, f"column {header[text_at]!r} is blank", "fill it or drop the row")
+            continue
+        yield Record(number, (row[id_at].strip() if id_at >= 0 else "") or str(number), text)
+
+
+def table_rows(
+    path: Path, lines: Iterable[tuple[int, str]], bad: BadRecords, delimiter: str
+) -> Iterator[tuple[int, list[str]]]:
+    """Numbered rows of a table, the header first; rows of another width go to `bad`.
+
+    Raises:
+        UserError: there is no header.
+    """
+    numbers: list[int] = []
+
+    def feed() -> Iterator[str]:
+        for number, line in lines:
+            numbers.append(number)
+            yield line + "\n"
+
+    header: list[str] | None = None
+    csv.field_size_limit(sys.maxsize)  # a chromosome is longer than the default of 131,072
+    for row in csv.reader(feed(), delimiter=delimiter):
+        first, numbers[:] = numbers[0], []
+        if header is None:
+            header = [name.strip() for name in row]
+            yield first, header
+        elif not row:
+            bad.add(first, "empty line", "drop the line")
+        elif any("\ufffd" in field for field in row):
+            bad.add(first, *NOT_UTF8)
+        elif len(row) != len(header):
+            reason = f"{len(row)} columns where the header has {len(header)}"
+            bad.add(first, reason, "quote the field that holds the separator")
+        else:
+            yield first, row
+    if header is None:
+        raise UserError(f"{path}: no header line; the first line must name the columns")
+
+
+def column_index(path: Path, header: list[str], names: tuple[str, ...]) -> int:
+    """Index of the first of `names` in the header, upper or lower case.
+
+    Raises:
+        UserError: none is there; the message lists the columns that are.
+    """
+    lower = [name.lower() for name in header]
+    for name in names:
+        if name.lower() in lower:
+            return lower.index(name.lower())
+    wanted = " or ".join(repr(name) for name in names)
+    raise UserError(
+        f"{path}, line 1: no column {wanted}; it has {', '.join(header)}. "
+        "Name the right one with --data.column"
+    )
+
+
+def _smiles(lines: Iterable[tuple[int, str]], bad: BadRecords) -> Iterator[Record]:
+    for number, line in lines:
+        fields = line.split(maxsplit=1)
+        if not fields:
+            bad.add(number, "empty line", "drop the line")
+        elif "\ufffd" in line:
+            bad.add(number, *NOT_UTF8)
+        elif fields[0].lower() == "smiles" and number == 1:
+            continue
+        else:
+            yield Record(number, fields[1].strip() if len(fields) > 1 else str(number), fields[0])
+
+
+def _unique(records: Iterable[Record], bad: BadRecords) -> Iterator[Record]:
+    seen: dict[str, int] = {}
+    for record in records:
+        first = seen.setdefault(record.id, record.line)
+        if first == record.line:
+            yield record
+        else:
+            reason = f"id {record.id!r} stands already on line {first}"
+            bad.add(record.line, reason, "make ids unique or drop the row")

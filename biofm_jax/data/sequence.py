@@ -1,0 +1,177 @@
+"""What all sequence modalities share: a file becomes tokens, tokens become packed batches."""
+
+import abc
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from biofm_jax.data.bad_records import tolerance_advice
+from biofm_jax.data.pipeline import BatchIterator, FixedRows, RowBuilder, ShuffledRows
+from biofm_jax.data.progress import track
+from biofm_jax.data.sources import Prepared, cache_folder, open_prepared, prepare_records
+from biofm_jax.data.token_store import TokenStore, open_store
+from biofm_jax.data.tokenizers import Tokenizer
+from biofm_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceData(abc.ABC):
+    """Sequences of a file, packed into rows."""
+
+    path: str = ""
+    """A file of records, or a folder that `biofm data prepare` made; `$BIOFM_DATA/...` is
+    expanded."""
+    max_tokens: int = 1024
+    """Tokens of a row (t). Longer sequences take part as a random window of this length."""
+    segments: int = 16
+    """Most examples packed into a row (s)."""
+    pack: bool = True
+    """Pack several examples into a row; without it each row holds one."""
+    holdout: float = 0.01
+    """Share of records kept for the validation loss, by hash of the record: exact duplicates
+    stay on one side."""
+    tolerance: float = 0.0
+    """Share of bad records with which a run goes on; all are listed in any case."""
+    column: str = ""
+    """Column of a table that holds the text; empty takes the first known name."""
+    views: int = 0
+    """Random texts kept of each record for contrastive pairs; 0 keeps the record alone."""
+
+    kind: ClassVar[str]
+
+    def __post_init__(self):
+        if self.views == 1 or self.views < 0:
+            raise UserError(f"views is {self.views}; a pair needs at least 2, none is 0")
+        if not 0 <= self.holdout < 1 or not 0 <= self.tolerance < 1:
+            raise UserError(
+                f"holdout is {self.holdout} and tolerance {self.tolerance}; "
+                "each is a share, at least 0 and below 1"
+            )
+        if self.max_tokens < 1 or self.segments < 1:
+            raise UserError(
+                f"max_tokens is {self.max_tokens} and segments {self.segments}; use 1 or more"
+            )
+
+    @abc.abstractmethod
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of this modality."""
+
+    @abc.abstractmethod
+    def clean(self, text: str) -> str:
+        """The text to keep of a record; raises `BadText` for one that cannot be used."""
+
+    def random_texts(self, texts: list[str], count: int) -> list[list[str]]:
+        """`count` other ways to write each record, the same on every call."""
+        raise UserError(f"{self.kind} has no views of a record; set data.views to 0")
+
+    def source_path(self) -> Path:
+        """The file or folder that `path` names.
+
+        Raises:
+            UserError: `path` is empty, or uses an environment variable that is not set.
+        """
+        if not self.path:
+            raise UserError("data.path is empty; name a file with --data.path FILE")
+        path = os.path.expandvars(self.path)
+        if "$" in path:
+            raise UserError(f"data.path is {self.path}; set that environment variable")
+        return Path(path).expanduser()
+
+    def prepare(self, out: str | Path) -> Prepared:
+        """Check every record of `path` and write them to the folder `out`.
+
+        Raises:
+            UserError: as `sources.prepare_records`.
+        """
+        return prepare_records(
+            self.kind,
+            self.source_path(),
+            Path(out),
+            self.clean,
+            tolerance=self.tolerance,
+            column=self.column,
+        )
+
+    def prepared(self) -> Prepared:
+        """The prepared data set of `path`, made in the cache on first use.
+
+        Raises:
+            UserError: `path` is a folder of another kind, or a file with too many bad records.
+        """
+        path = self.source_path()
+        if path.is_dir():  # whoever prepared it chose the tolerance then
+            found = open_prepared(path)
+            if found.kind != self.kind:
+                raise UserError(f"{path}: holds {found.kind} records, not {self.kind}")
+            return found
+        folder = cache_folder(self.kind, path, self.column)
+        found = open_prepared(folder) if folder.is_dir() else self.prepare(folder)
+        total = found.bad + found.count
+        if found.bad > self.tolerance * total:
+            raise UserError(
+                f"{path}: {found.bad} of {total} records are bad, listed in "
+                f"{folder / 'bad_records.jsonl'}. {tolerance_advice(found.bad, total)}"
+            )
+        return found
+
+    def open(self) -> TokenStore:
+        """Token ids of all records, as a memory map that is made on first use.
+
+        Raises:
+            UserError: as `prepared`.
+        """
+        prepared = self.prepared()
+        kept = self.views + 1 if self.views else 1
+
+        def chunks() -> Iterator[list[list[str]]]:
+            for texts in track(prepared.texts(), prepared.count, "tokenizing"):
+                if self.views:
+                    others = self.random_texts(texts, self.views)
+                    yield [[text, *more] for text, more in zip(texts, others, strict=True)]
+                else:
+                    yield [[text] for text in texts]
+
+        return open_store(prepared.folder, self.tokenizer(), chunks, prepared.names, kept)
+
+    def batches(
+        self,
+        store: TokenStore,
+        *,
+        batch_size: int,
+        seed: int,
+        host_index: int = 0,
+        host_count: int = 1,
+        epochs: int | None = None,
+        holdout: bool = False,
+    ) -> BatchIterator:
+        """Batches of this host, for training or for the validation loss.
+
+        Args:
+            store: what `open` returned.
+            batch_size: b, rows of a batch on this host.
+            seed: of the order, the windows and the views.
+            host_index: this host, 0 to host_count - 1.
+            host_count: hosts; their records are disjoint and together complete.
+            epochs: passes over the records; None never ends.
+            holdout: once through the held-out records in a fixed order, last batch filled with
+                empty rows.
+
+        Raises:
+            UserError: no record is on the side asked for.
+        """
+        records = store.split(self.holdout, held=holdout)
+        if not len(records):
+            side = "held out" if holdout else "left to train on"
+            raise UserError(
+                f"{self.path}: none of {len(store)} records is {side}; change --data.holdout"
+            )
+        segments = self.segments if self.pack else 1
+        builder = RowBuilder(store, self.max_tokens, segments, batch_size, seed)
+        if holdout:
+            return BatchIterator(FixedRows(builder, records, host_index, host_count), builder)
+        rows = ShuffledRows(
+            builder, records, host_index=host_index, host_count=host_count, epochs=epochs
+        )
+        return BatchIterator(rows, builder)

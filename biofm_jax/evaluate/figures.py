@@ -1,0 +1,88 @@
+"""Pictures of the report, as PNG data addresses: loss curves, predicted against true, ROC."""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_curve
+
+from biofm_jax.evaluate.metrics import METRICS
+from biofm_jax.evaluate.results import Result
+
+MODEL, CONTROL, QUIET = "#1f5fa8", "#b5651d", "#8a8a8a"
+DPI = 130
+WIDTH = 6.4  # inches; one width for all, so that letters have one size on the page
+
+
+def loss_curve(rows: Sequence[dict]) -> str | None:
+    """Training and held-out loss over steps; None if no step has a loss."""
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    axis = figure.subplots()
+    for name, label, colour in (
+        ("loss", "training", MODEL),
+        ("validation_loss", "held out", CONTROL),
+    ):
+        points = [(row["step"], row[name]) for row in rows if name in row and "step" in row]
+        if points:
+            style = "o-" if len(points) < 30 else "-"
+            axis.plot(*zip(*points), style, color=colour, label=label, markersize=3, linewidth=1.4)
+    if not axis.lines:
+        return None
+    axis.set(xlabel="step", ylabel="loss")
+    axis.legend(frameon=False)
+    return _address(figure)
+
+
+def predictions(result: Result) -> str:
+    """ROC curves of model and control for a binary label, else predicted against true."""
+    given = [("model", result.predictions.predicted, MODEL)]
+    if result.predictions.control is not None:
+        given.append(("random-initialised control", result.predictions.control, CONTROL))
+    if METRICS[result.metric].kind == "binary":
+        return _roc(result, given)
+    return _scatter(result, given)
+
+
+def _roc(result: Result, given) -> str:
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    axis = figure.subplots()
+    truth = result.predictions.truth
+    for label, predicted, colour in given:
+        for column in range(truth.shape[1]):
+            have = ~np.isnan(truth[:, column])
+            false, true, _ = roc_curve(truth[have, column], predicted[have, column])
+            axis.plot(
+                false, true, color=colour, label=None if column else label, alpha=0.9, linewidth=1.6
+            )
+    axis.plot([0, 1], [0, 1], "--", color=QUIET, linewidth=1, label="chance")
+    axis.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return _address(figure)
+
+
+def _scatter(result: Result, given) -> str:
+    figure = Figure(figsize=(WIDTH, 3.3 if len(given) > 1 else 4.2), layout="constrained")
+    axes = figure.subplots(1, len(given), sharex=True, sharey=True, squeeze=False)[0]
+    truth = result.predictions.truth.ravel()
+    # Points grow fainter with their number, so that a dense cloud keeps its shape.
+    alpha = float(np.clip(60 / np.sqrt(len(truth)) / 3, 0.12, 0.7))
+    span = [np.nanmin(truth), np.nanmax(truth)]
+    unit = f" ({result.unit})" if result.unit else ""
+    for axis, (label, predicted, colour) in zip(axes, given):
+        axis.plot(span, span, "--", color=QUIET, linewidth=1)
+        axis.scatter(truth, predicted.ravel(), s=9, alpha=alpha, color=colour, linewidths=0)
+        axis.set(title=label, xlabel=f"true{unit}")
+    axes[0].set_ylabel(f"predicted{unit}")
+    return _address(figure)
+
+
+def _address(figure: Figure) -> str:
+    for axis in figure.axes:
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.title.set_fontsize(10)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,216 @@
+"""A result: one model, one method, one task, one seed, in one JSON file that says how."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import re
+import subprocess
+import zipfile
+import zlib
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from biofm_jax.errors import UserError
+from biofm_jax.evaluate.metrics import Score
+from biofm_jax.evaluate.task import Published
+from biofm_jax.files import write_whole
+
+SUFFIX = ".result.json"
+# What a missing, cut or foreign file raises, in JSON and in .npz.
+BROKEN = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+PACKAGES = ("biofm_jax", "jax", "flax", "numpy", "scipy", "scikit-learn", "rdkit")
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """The test items of a result, kept beside it in an .npz file.
+
+    Attributes:
+        ids: n item names.
+        truth: (n, k) float64 labels, nan = missing.
+        predicted: (n, k) float64, by the model.
+        control: (n, k) float64, by the random-initialised control, or None.
+    """
+
+    ids: tuple[str, ...]
+    truth: np.ndarray
+    predicted: np.ndarray
+    control: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One evaluation.
+
+    Attributes:
+        task: name of the task.
+        model: name or path of the model.
+        method: how it was adapted.
+        seed: of the adaptation and of the control's parameters.
+        split: in words.
+        metric: key of `metrics.METRICS`.
+        direction: "higher" or "lower".
+        unit: of the label.
+        score: value and interval over test items.
+        baselines: scores of the task's simple methods.
+        control: score of the random-initialised control with the same adaptation.
+        published: what others reported.
+        n_train: training items (of the first fold).
+        n_valid: validation items (of the first fold).
+        n_test: test items (of all folds).
+        dropped: records of the source that could not be used.
+        data: fingerprint of the data and folds.
+        command: that can be run again.
+        commit: of the code, empty outside a checkout; "+" at its end if files were changed.
+        versions: of the packages.
+        started: ISO 8601, UTC.
+        seconds: that adaptation and control took.
+        predictions: of the test items.
+    """
+
+    task: str
+    model: str
+    method: str
+    seed: int
+    split: str
+    metric: str
+    direction: str
+    unit: str
+    score: Score
+    baselines: dict[str, Score]
+    control: Score | None
+    published: tuple[Published, ...]
+    n_train: int
+    n_valid: int
+    n_test: int
+    dropped: int
+    data: str
+    command: str
+    commit: str
+    versions: dict[str, str]
+    started: str
+    seconds: float
+    predictions: Predictions
+
+
+def slug(text: str) -> str:
+    """The text as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")
+
+
+def write_result(result: Result, folder: Path) -> Path:
+    """Write a result and its predictions; the same evaluation done again replaces them.
+
+    The predictions come first, so that a result that can be read has them.
+
+    Returns:
+        The path of the JSON file.
+    """
+    who = hashlib.sha256("\0".join((result.model, result.method)).encode()).hexdigest()[:6]
+    name = f"{slug(result.task)}.{slug(result.model)[-40:]}.{slug(result.method)}-{who}"
+    path = folder / f"{name}.seed{result.seed}{SUFFIX}"
+    arrays = {
+        "ids": np.array(result.predictions.ids, dtype=np.str_),
+        "truth": result.predictions.truth,
+        "predicted": result.predictions.predicted,
+    }
+    if result.predictions.control is not None:
+        arrays["control"] = result.predictions.control
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_whole(_predictions_path(path), buffer.getvalue())
+    shallow = dataclasses.replace(result, predictions=None)
+    record = {k: v for k, v in dataclasses.asdict(shallow).items() if k != "predictions"}
+    write_whole(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    return path
+
+
+def read_result(path: Path) -> Result:
+    """Read a result and its predictions.
+
+    Raises:
+        UserError: a file is missing, cut short, or lacks a field.
+    """
+    try:
+        record = json.loads(path.read_text())
+        record["score"] = Score(**record["score"])
+        record["baselines"] = {k: Score(**v) for k, v in record["baselines"].items()}
+        record["control"] = record["control"] and Score(**record["control"])
+        record["published"] = tuple(Published(**row) for row in record["published"])
+        with np.load(_predictions_path(path), allow_pickle=False) as arrays:
+            predictions = Predictions(
+                tuple(arrays["ids"].tolist()),
+                arrays["truth"],
+                arrays["predicted"],
+                arrays.get("control"),
+            )
+        result = Result(**record, predictions=predictions)
+    except BROKEN as error:
+        raise UserError(f"{path}: not a whole result ({type(error).__name__}: {error})") from error
+    if len(predictions.ids) != result.n_test:
+        raise UserError(
+            f"{path}: {result.n_test} test items, but {len(predictions.ids)} predictions"
+        )
+    return result
+
+
+def read_results(folders: Sequence[Path]) -> tuple[list[Result], list[str]]:
+    """Every result under some folders.
+
+    Returns:
+        The results, and one message for each file that could not be read.
+    """
+    results, problems = [], []
+    for path in sorted({p for folder in folders for p in folder.rglob(f"*{SUFFIX}")}):
+        try:
+            results.append(read_result(path))
+        except UserError as error:
+            problems.append(str(error))
+    return results, problems
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that a result depends on, where installed."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def code_commit() -> str:
+    """The commit of the code, with "+" if tracked files differ; empty outside a checkout."""
+    here = Path(__file__).resolve().parents[2]
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        tracked = _git(here, "ls-files", "--error-unmatch", __file__)
+        changed = _git(here, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return (commit + ("+" if changed else "")) if tracked else ""
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def _predictions_path(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(SUFFIX) + ".predictions.npz")

@@ -1,0 +1,155 @@
+"""Results of several seeds as one row, and rows as a table."""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from biofm_jax.evaluate.metrics import METRICS, Score, interval, resampled
+from biofm_jax.evaluate.results import Result
+from biofm_jax.evaluate.task import Published
+
+HEADER = (
+    "task",
+    "method",
+    "model",
+    "seeds",
+    "metric",
+    "value [95 %]",
+    "baseline",
+    "random-initialised control",
+    "comparable published",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """A score over seeds: two kinds of uncertainty, kept apart.
+
+    Attributes:
+        score: the mean over seeds, and the interval of that mean over resampled test items
+            (all seeds on the same resamples).
+        deviation: standard deviation over seeds (n - 1), None for a single seed.
+    """
+
+    score: Score
+    deviation: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One task, method and model over its seeds; `results` has one of each, by seed."""
+
+    task: str
+    method: str
+    model: str
+    seeds: tuple[int, ...]
+    metric: str
+    direction: str
+    unit: str
+    n_test: int
+    split: str
+    value: Summary
+    baselines: dict[str, Score]
+    control: Summary | None
+    published: tuple[Published, ...]
+    results: tuple[Result, ...]
+
+
+def aggregate(results: Sequence[Result]) -> list[Row]:
+    """One row for each task, method, model and state of the data, sorted by those."""
+    groups = defaultdict(list)
+    for result in results:
+        groups[result.task, result.method, result.model, result.data].append(result)
+    return [_row(sorted(groups[key], key=lambda result: result.seed)) for key in sorted(groups)]
+
+
+def _row(results: list[Result]) -> Row:
+    first = results[0]
+    controlled = all(result.control is not None for result in results)
+    return Row(
+        task=first.task,
+        method=first.method,
+        model=first.model,
+        seeds=tuple(result.seed for result in results),
+        metric=first.metric,
+        direction=first.direction,
+        unit=first.unit,
+        n_test=first.n_test,
+        split=first.split,
+        value=_summary(
+            [r.score.value for r in results],
+            [resampled(r.metric, r.predictions.truth, r.predictions.predicted) for r in results],
+        ),
+        baselines=first.baselines,
+        control=_summary(
+            [r.control.value for r in results],
+            [resampled(r.metric, r.predictions.truth, r.predictions.control) for r in results],
+        )
+        if controlled
+        else None,
+        published=first.published,
+        results=tuple(results),
+    )
+
+
+def _summary(values: list[float], draws: list[np.ndarray]) -> Summary:
+    low, high = interval(np.mean(draws, axis=0))
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Summary(Score(float(np.mean(values)), low, high), deviation)
+
+
+def number(value: float) -> str:
+    """Three decimals, fewer for large numbers."""
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
+
+
+def with_interval(score: Score) -> str:
+    """`0.343 [0.310, 0.371]`."""
+    return f"{number(score.value)} [{number(score.low)}, {number(score.high)}]"
+
+
+def summary_text(summary: Summary) -> str:
+    """Value and interval, then the deviation over seeds where there are several."""
+    text = with_interval(summary.score)
+    return text if summary.deviation is None else f"{text} sd {number(summary.deviation)}"
+
+
+def metric_text(row: Row) -> str:
+    """The metric with an arrow to the better side and the label's unit."""
+    arrow = {"higher": "↑", "lower": "↓"}[row.direction]
+    unit = f" ({row.unit})" if row.unit else ""
+    return f"{METRICS[row.metric].label} {arrow}{unit}"
+
+
+def rows_to_table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """A header and one tuple of cells per row, as plain text.
+
+    Published numbers are shown only where data, split and protocol are the task's.
+    """
+    cells = []
+    for row in rows:
+        comparable = [p for p in row.published if p.comparable]
+        cells.append(
+            (
+                row.task,
+                row.method,
+                row.model,
+                str(len(row.seeds)),
+                metric_text(row),
+                summary_text(row.value),
+                "; ".join(f"{n} {with_interval(s)}" for n, s in row.baselines.items()),
+                summary_text(row.control) if row.control else "not run",
+                "; ".join(f"{p.name} {number(p.value)}" for p in comparable) or "none",
+            )
+        )
+    return HEADER, cells
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    """The table as Markdown, ending in a line break."""
+    header, cells = rows_to_table(rows)
+    lines = [header, ("---",) * len(header), *cells]
+    escaped = (tuple(cell.replace("|", "\\|") for cell in line) for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)

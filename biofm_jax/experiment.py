@@ -1,0 +1,290 @@
+"""An experiment: the record of a run, from which every part of it is built."""
+
+import dataclasses
+import datetime
+import difflib
+import json
+import platform
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import jax
+
+from biofm_jax import specs
+from biofm_jax.adapt.encoder import Encoder
+from biofm_jax.data.batch import Batch, batch_shapes
+from biofm_jax.data.sequence import SequenceData
+from biofm_jax.errors import UserError
+from biofm_jax.evaluate.results import code_commit, package_versions
+from biofm_jax.files import write_whole
+from biofm_jax.models.transformer import TransformerSpec
+from biofm_jax.objectives.api import ObjectiveSpec
+from biofm_jax.train.checkpoint import Checkpoints
+from biofm_jax.train.loop import Fit, LoopSpec, fit
+from biofm_jax.train.mesh import MeshSpec
+from biofm_jax.train.optimizer import OptimizerSpec
+from biofm_jax.train.step import Program, build_program
+
+EXPERIMENT = "experiment.json"
+
+# What may change between a run and its continuation: where it runs and how often it looks.
+FREE = ("mesh", "tasks", "loop.steps", "loop.log_every", "loop.eval_every",
+        "loop.checkpoint_every", "loop.keep", "loop.accumulate", "model.backend",
+        "model.scan", "model.remat")  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything that decides a run.
+
+    Attributes:
+        model: the architecture.
+        data: what it is trained on.
+        objective: how it is trained.
+        optimizer: optimizer and schedule.
+        mesh: how devices share the work.
+        loop: length and intervals.
+        tasks: what the trained model is worth looking at on (`biofm evaluate --task`).
+    """
+
+    model: TransformerSpec
+    data: SequenceData
+    objective: ObjectiveSpec
+    optimizer: OptimizerSpec = OptimizerSpec()
+    mesh: MeshSpec = MeshSpec()
+    loop: LoopSpec = LoopSpec()
+    tasks: tuple[str, ...] = ()
+
+    def check(self, devices: int) -> None:
+        """Find an impossible combination before anything is allocated or read.
+
+        Args:
+            devices: number of devices the mesh is laid over.
+
+        Raises:
+            UserError: names the fields and the fix.
+        """
+        self.optimizer.rate(self.loop.steps)
+        sizes = self.mesh.sizes(devices)
+        self.loop.check(sizes[0] * sizes[1])
+        if self.model.heads % sizes[2]:
+            raise UserError(f"mesh.tensor {sizes[2]} must divide model.heads {self.model.heads}")
+        limit = getattr(self.model.positions, "maximum", None)
+        if limit is not None and self.data.max_tokens > limit:
+            raise UserError(
+                f"data.max_tokens {self.data.max_tokens} is longer than the {limit} positions of "
+                "the model; lower it or raise --model.positions.maximum"
+            )
+        head = type(self.model.head).__name__
+        if head != self.objective.head:
+            raise UserError(
+                f"{type(self.objective).__name__} needs model.head={self.objective.head}, "
+                f"but the model has {head}"
+            )
+        if self.objective.causal not in (None, self.model.causal):
+            raise UserError(
+                f"{type(self.objective).__name__} needs --model.causal {self.objective.causal}"
+            )
+        if self.data.views < self.objective.views:
+            raise UserError(
+                f"{type(self.objective).__name__} needs --data.views {self.objective.views} or more"
+            )
+        size = self.data.tokenizer().vocabulary.size
+        if size != self.model.vocabulary:
+            raise UserError(
+                f"model.vocabulary is {self.model.vocabulary}, but the tokenizer of "
+                f"{type(self.data).__name__} has {size} tokens; set --model.vocabulary {size}"
+            )
+
+    def shapes(self, rows: int | None = None) -> Batch:
+        """The shapes of the run's global batch, or of one with so many rows."""
+        data = self.data
+        rows = self.loop.batch_size if rows is None else rows
+        segments = data.segments if data.pack else 1
+        return batch_shapes(rows, data.max_tokens, segments, paired=self.objective.views > 0)
+
+    def to_json(self) -> dict:
+        """The experiment as plain JSON values."""
+        return specs.encode(self)
+
+    @staticmethod
+    def from_json(value: dict) -> "Experiment":
+        """The inverse of `to_json`."""
+        return specs.decode(value)
+
+    def program(self, mesh, batch) -> Program:
+        """The run's functions, for a batch of arrays or shapes; nothing is allocated."""
+        return build_program(
+            self.model.build(),
+            self.objective.build(self.data.tokenizer().vocabulary),
+            lambda axes: self.optimizer.build(self.loop.steps, axes),
+            mesh,
+            batch,
+            self.loop.accumulate,
+        )
+
+
+def load_experiment(name: str) -> Experiment:
+    """Read `file.py` or `file.py:variant`.
+
+    The file ends in `experiment = Experiment(...)` and may have `variants`, a dict of
+    experiments or of functions from the experiment to another.
+
+    Raises:
+        UserError: no such file or variant, or the file defines no experiment.
+    """
+    path, _, variant = name.partition(":")
+    if not Path(path).is_file():
+        near = difflib.get_close_matches(
+            path, [str(p) for p in Path(".").glob("experiments/**/*.py")], 1
+        )
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"there is no experiment file {path}{hint}")
+    found = runpy.run_path(path)
+    experiment = found.get("experiment")
+    if not isinstance(experiment, Experiment):
+        raise UserError(f"{path} must end in `experiment = Experiment(...)`")
+    if not variant:
+        return experiment
+    variants = found.get("variants", {})
+    if variant not in variants:
+        raise UserError(
+            f"{path} has no variant {variant!r}; it has {', '.join(variants) or 'none'}"
+        )
+    chosen = variants[variant]
+    return chosen(experiment) if callable(chosen) else chosen
+
+
+def train(experiment: Experiment, workdir: Path, *, show: bool = True) -> Fit:
+    """Run an experiment, or go on with it where `workdir` holds a checkpoint.
+
+    Writes `experiment.json`, `run.json` (versions, commit, command, devices), `metrics.jsonl`,
+    `curve.png`, `tensorboard/` and `checkpoints/` into the workdir.
+
+    Raises:
+        UserError: an impossible combination, bad data, or a workdir of another experiment.
+    """
+    experiment.check(jax.device_count())
+    _claim(workdir, experiment)
+    store = experiment.data.open()
+    loop = experiment.loop
+    hosts = {"host_index": jax.process_index(), "host_count": jax.process_count()}
+    local = loop.batch_size // jax.process_count()
+
+    def held_out():
+        return experiment.data.batches(
+            store, batch_size=local, seed=loop.seed, epochs=1, holdout=True, **hosts
+        )
+
+    return fit(
+        experiment.model.build(),
+        experiment.objective.build(experiment.data.tokenizer().vocabulary),
+        experiment.data.batches(store, batch_size=local, seed=loop.seed, **hosts),
+        optimizer=experiment.optimizer,
+        mesh=experiment.mesh.build(),
+        loop=loop,
+        workdir=workdir,
+        held_out=held_out if experiment.data.holdout > 0 else None,
+        experiment=experiment.to_json(),
+        title=workdir.name,
+        show=show,
+    )
+
+
+def describe(experiment: Experiment) -> dict:
+    """What a run would be: checked and traced, with nothing read, written or allocated.
+
+    Raises:
+        UserError: as `Experiment.check`.
+    """
+    experiment.check(jax.device_count())
+    shapes = experiment.shapes()
+    program = experiment.program(experiment.mesh.build(), shapes)
+    jax.eval_shape(program.step, program.shapes, shapes)
+    count = sum(leaf.size for leaf in jax.tree.leaves(program.shapes.params))
+    state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.shapes))
+    rows, tokens = shapes.tokens.shape
+    return {
+        "objective": type(experiment.objective).__name__,
+        "data": experiment.data.path or "(set --data.path)",
+        "parameters": count,
+        "state_MiB": round(state / 2**20, 1),
+        "batch": f"{rows} rows x {tokens} tokens",
+        "steps": experiment.loop.steps,
+        "tokens": experiment.loop.steps * rows * tokens,
+        "mesh": ", ".join(f"{n} {s}" for n, s in experiment.mesh.build().shape.items()),
+    }
+
+
+def _claim(workdir: Path, experiment: Experiment) -> None:
+    """Write the run's records, or refuse a workdir that another experiment started."""
+    path = workdir / EXPERIMENT
+    if path.exists():
+        before = specs.flatten(json.loads(path.read_text()))
+        now = specs.flatten(experiment.to_json())
+        changed = [
+            f"{name}: {before.get(name)} there, {now.get(name)} here"
+            for name in sorted(before.keys() | now.keys())
+            if before.get(name) != now.get(name) and not name.startswith(FREE)
+        ]
+        if changed:
+            raise UserError(
+                f"{workdir} belongs to another experiment ({'; '.join(changed[:5])}); choose "
+                "another --workdir, or give the same options to go on with that one"
+            )
+    if jax.process_index() == 0:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(experiment.to_json(), indent=1) + "\n")
+        write_whole(workdir / "run.json", json.dumps(provenance(), indent=1) + "\n")
+
+
+def provenance() -> dict:
+    """What ran where: command, commit, package versions, devices, time."""
+    return {
+        "command": shlex.join(["biofm", *sys.argv[1:]]),
+        "commit": code_commit(),
+        "versions": package_versions(),
+        "python": platform.python_version(),
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def load_encoder(name: str) -> Encoder:
+    """A model ready for adaptation.
+
+    Args:
+        name: the folder of a run, for its last checkpoint; `FOLDER@best` for the one with the
+            lowest held-out loss; `random:EXPERIMENT.py[:variant]` for an untrained control.
+
+    Raises:
+        UserError: no run, checkpoint or experiment of that name.
+    """
+    if name.startswith("random:"):
+        experiment = load_experiment(name.removeprefix("random:"))
+        return Encoder(name, experiment.model, experiment.data)
+    folder, _, which = name.partition("@")
+    workdir = Path(folder)
+    path = workdir / EXPERIMENT
+    if which not in ("", "best") or not path.is_file():
+        raise UserError(
+            f"{name} is no run: {path} does not exist. Give the --workdir of a finished "
+            "`biofm train` (or FOLDER@best), or random:EXPERIMENT.py"
+        )
+    experiment = Experiment.from_json(json.loads(path.read_text()))
+    one = MeshSpec(data=1).build(jax.devices()[:1])
+    program = experiment.program(one, experiment.shapes(rows=experiment.loop.accumulate))
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    step = checkpoints.best() if which else None
+    if which and step is None:
+        raise UserError(
+            f"{workdir} measured no held-out loss, so none of its checkpoints is the best; train "
+            "with --loop.eval_every, or leave @best away"
+        )
+    found = checkpoints.restore(program.shapes, program.shardings, step)
+    checkpoints.close()
+    if found is None:
+        raise UserError(f"{workdir} has no checkpoint yet; let `biofm train` reach one")
+    return Encoder(workdir.name, experiment.model, experiment.data, found.state.params)

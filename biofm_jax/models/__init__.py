@@ -1,0 +1,1 @@
+"""Pure-functional models: a frozen spec becomes `Model(init, apply, axes)`."""

@@ -1,0 +1,144 @@
+"""What a model is, what it returns, and the seam by which a mesh shards it.
+
+A model is three pure functions and the spec they were made from. No model knows a mesh: at its
+block boundaries it calls `constrain`, before it uses parameters it calls `gather`, and around a
+kernel that the compiler cannot partition it calls `per_shard`. Without a partitioner these do
+nothing (but for the cast of `gather`); `train/mesh.py` sets one while the step is traced.
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from biofm_jax.array_types import AnyArray, ArrayLike, Hidden, Pooled, PyTree
+
+Names = tuple[str | None, ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What `Model.apply` returns. A field that was not made is None.
+
+    Attributes:
+        hidden: (b, t, d) last hidden states, in the compute dtype. Padding is finite, unused.
+        pooled: (b, s, d) float32, one vector per packed example, zero for an empty slot.
+        logits: float32. With a language head (b, t, v), or (b, k, v) where the batch names
+            the positions in `predict`; with a projection or prediction head (b, s, outputs).
+        attentions: (l, b, h, t, t) float32 attention weights, with `collect=("attentions",)`.
+        layers: (l + 1, b, t, d) the embeddings and then each block's output, before the final
+            norm, with `collect=("layers",)`.
+    """
+
+    hidden: Hidden | None = None
+    pooled: Pooled | None = None
+    logits: AnyArray | None = None
+    attentions: Float[ArrayLike, "l b h t t"] | None = None
+    layers: Float[ArrayLike, "n b t d"] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Pure functions made from a spec.
+
+    Attributes:
+        init: `init(rng, batch) -> params`, a nested dict of float32 arrays.
+        apply: `apply(params, batch, *, rngs=None, train=False, collect=()) -> Outputs`, where
+            `rngs` is one PRNG key and `collect` holds "attentions" and/or "layers".
+        axes: `axes(params) -> tree` of tuples of logical axis names, one name per dimension:
+            "layers", "embed", "heads", "mlp", "vocab" or None.
+        spec: the frozen dataclass the model was built from.
+    """
+
+    init: Callable[..., PyTree]
+    apply: Callable[..., Outputs]
+    axes: Callable[[PyTree], PyTree]
+    spec: Any
+
+
+class Partitioner(Protocol):
+    """How activations and parameters lie on a mesh; `train/mesh.py` has the implementation.
+
+    Attributes:
+        devices: number of devices of the mesh.
+    """
+
+    devices: int
+
+    def constrain(self, x: jax.Array, names: Names) -> jax.Array:
+        """Lay `x` out by the names of its axes.
+
+        The names are "batch", "tokens", "width", "heads", "mlp", "vocab" or None.
+        """
+
+    def gather(self, params: PyTree, axes: PyTree, dtype: Any) -> PyTree:
+        """Cast a layer's parameters to `dtype` and gather the shards of their "embed" axis.
+
+        The gradients are laid out as the parameters are stored.
+        """
+
+    def per_shard(self, function: Callable, inputs: tuple[Names, ...], output: Names) -> Callable:
+        """`function`, run on each device's shard of its arguments."""
+
+
+_partitioner: contextvars.ContextVar[Partitioner | None] = contextvars.ContextVar(
+    "partitioner", default=None
+)
+
+
+@contextlib.contextmanager
+def partitioned(partitioner: Partitioner | None) -> Iterator[None]:
+    """Trace models under `partitioner` within the block.
+
+    It acts while a function is traced, so it stands inside the function given to `jax.jit`: a
+    trace made under one partitioner is not made again for another.
+    """
+    token = _partitioner.set(partitioner)
+    try:
+        yield
+    finally:
+        _partitioner.reset(token)
+
+
+def constrain(x: jax.Array, *names: str | None) -> jax.Array:
+    """`x`, laid out on the mesh by the names of its axes; unchanged without a partitioner."""
+    partitioner = _partitioner.get()
+    return x if partitioner is None else partitioner.constrain(x, names)
+
+
+def gather(params: PyTree, axes: PyTree, dtype: Any) -> PyTree:
+    """Parameters in the compute dtype, whole along "embed", as a layer needs them.
+
+    Args:
+        params: a tree of stored float32 arrays (of one layer, inside the scan).
+        axes: the same tree of tuples of logical axis names.
+        dtype: the compute dtype.
+    """
+    partitioner = _partitioner.get()
+    if partitioner is None:
+        return jax.tree.map(lambda p: jnp.asarray(p, dtype), params)
+    return partitioner.gather(params, axes, dtype)
+
+
+def per_shard(function: Callable, inputs: tuple[Names, ...], output: Names) -> Callable:
+    """`function` run on each device's shard; itself without a partitioner.
+
+    Args:
+        function: takes arrays, returns one array.
+        inputs: the names of the axes of each argument.
+        output: the names of the axes of the result.
+    """
+    partitioner = _partitioner.get()
+    return function if partitioner is None else partitioner.per_shard(function, inputs, output)
+
+
+def unsharded() -> bool:
+    """Whether every array lies whole on one device, so that axes may be merged freely."""
+    partitioner = _partitioner.get()
+    return partitioner is None or partitioner.devices == 1

@@ -1,0 +1,126 @@
+"""What stands on the last hidden states: pooling and the heads."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from biofm_jax.array_types import AnyArray, Hidden, Pooled, typed
+from biofm_jax.data.batch import Batch
+from biofm_jax.models.api import constrain
+from biofm_jax.models.dropout import HEAD, dropout
+from biofm_jax.models.layers import ACTIVATIONS, ZEROS, Dense, Norm, normal, parameter
+
+if TYPE_CHECKING:
+    from biofm_jax.models.transformer import TransformerSpec
+
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageHead:
+    """Logits over the vocabulary.
+
+    Attributes:
+        transform: a dense layer, activation and norm first (BERT, ESM).
+        activation: of the transform.
+        bias: whether each token has one.
+        tied: the token embeddings are the output weights.
+    """
+
+    transform: bool = True
+    activation: Activation = "gelu"
+    bias: bool = True
+    tied: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class ProjectionHead:
+    """A projection of `pooled` for contrastive learning (SimCLR, arXiv 2002.05709).
+
+    Attributes:
+        width: of the projection.
+        layers: dense layers, with ReLU between them.
+    """
+
+    width: int = 128
+    layers: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictionHead:
+    """A linear layer on `pooled`: one output per class or target."""
+
+    outputs: int = 1
+
+
+Head = LanguageHead | ProjectionHead | PredictionHead | None
+
+
+@typed
+def pool(hidden: Hidden, batch: Batch, pooling: str, special: tuple[int, ...]) -> Pooled:
+    """One float32 vector (b, s, d) per packed example; zero for an empty slot.
+
+    Args:
+        hidden: (b, t, d).
+        batch: says which token is whose.
+        pooling: "mean" over an example's tokens, or its "first" token.
+        special: vocabulary ids that the mean leaves out.
+    """
+    slots = jnp.arange(1, batch.examples.shape[1] + 1)
+    members = batch.segment_ids[:, :, None] == slots
+    if pooling == "first":
+        first = jnp.argmax(members, axis=1)
+        vectors = jnp.take_along_axis(hidden, first[:, :, None], axis=1).astype(jnp.float32)
+        return jnp.where(members.any(1)[:, :, None], vectors, 0.0)
+    for token in special:
+        members &= (batch.tokens != token)[:, :, None]
+    members = members.astype(jnp.float32)
+    totals = jnp.einsum("bts,btd->bsd", members, hidden.astype(jnp.float32))
+    return totals / jnp.maximum(members.sum(1), 1.0)[:, :, None]
+
+
+class LanguageLogits(nn.Module):
+    """The module of `LanguageHead`; `table` holds the token embeddings."""
+
+    spec: "TransformerSpec"
+
+    @nn.compact
+    def __call__(self, x: Hidden, table: AnyArray) -> AnyArray:
+        spec, head = self.spec, self.spec.head
+        if head.transform:
+            shape = (spec.width, spec.width)
+            x = Dense(shape, ("embed", None), spec.init_std, True, name="transform")(x)
+            x = ACTIVATIONS[head.activation](x)
+            x = Norm(spec.norm, spec.norm_epsilon, spec.biases.norm, name="norm")(x)
+        if not head.tied:
+            shape = (spec.vocabulary, spec.width)
+            table = parameter(self, "tokens", normal(spec.init_std), shape, ("vocab", "embed"))
+        logits = jnp.einsum(
+            "btd,vd->btv", x, table.astype(x.dtype), preferred_element_type=jnp.float32
+        )
+        if head.bias:
+            logits = logits + parameter(self, "bias", ZEROS, (spec.vocabulary,), ("vocab",))
+        return constrain(logits, "batch", "tokens", "vocab")
+
+
+class PooledLogits(nn.Module):
+    """The module of `ProjectionHead` and `PredictionHead`, float32."""
+
+    spec: "TransformerSpec"
+
+    @nn.compact
+    def __call__(self, x: Pooled, keys) -> AnyArray:
+        spec, head = self.spec, self.spec.head
+        x = dropout(x, spec.dropout, keys, HEAD)
+        if isinstance(head, PredictionHead):
+            shape = (spec.width, head.outputs)
+            return Dense(shape, ("embed", None), spec.init_std, True, name="out")(x)
+        for i in range(head.layers):
+            last = i == head.layers - 1
+            shape = (spec.width, head.width if last else spec.width)
+            x = Dense(shape, ("embed", None), shape[0] ** -0.5, True, name=f"dense_{i}")(x)
+            x = x if last else jax.nn.relu(x)
+        return x

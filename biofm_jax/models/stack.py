@@ -1,0 +1,201 @@
+"""The stack as pure functions: initialise, name the axes, apply."""
+
+import dataclasses
+import functools
+import operator
+from typing import TYPE_CHECKING
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from biofm_jax.array_types import Hidden, PyTree
+from biofm_jax.data.batch import Batch
+from biofm_jax.errors import UserError
+from biofm_jax.models import heads
+from biofm_jax.models.api import Outputs, constrain, gather, partitioned
+from biofm_jax.models.dropout import fold, row_keys
+from biofm_jax.models.embedding import Embedding
+from biofm_jax.models.layers import Block, Context, Norm, normal
+from biofm_jax.models.positions import Learned, Relative, Rotary, distance_bias, rotary_tables
+
+if TYPE_CHECKING:
+    from biofm_jax.models.transformer import TransformerSpec
+
+COLLECTABLE = {"attentions", "layers"}
+
+
+def init_stack(spec: "TransformerSpec", rng: jax.Array) -> PyTree:
+    """Float32 parameters as a plain nested dict; those of the blocks stacked layer by layer."""
+    return nn.unbox(_boxed(spec, rng))
+
+
+@functools.lru_cache
+def stack_axes(spec: "TransformerSpec") -> PyTree:
+    """The logical names of every parameter's axes."""
+    boxed = jax.eval_shape(functools.partial(_boxed, spec), jax.random.key(0))
+    names = jax.tree.map(lambda box: box.names, boxed, is_leaf=_is_box)
+    names["blocks"] = jax.tree.map(
+        lambda axes: ("layers", *axes), names["blocks"], is_leaf=lambda x: isinstance(x, tuple)
+    )
+    return names
+
+
+def _is_box(x) -> bool:
+    return isinstance(x, nn.meta.AxisMetadata)
+
+
+def _boxed(spec: "TransformerSpec", rng: jax.Array) -> PyTree:
+    """Parameters with the names of their axes, made on a row of two tokens."""
+    ids = jnp.zeros((1, 2), jnp.int32)
+    batch = Batch(tokens=ids, segment_ids=ids + 1, positions=ids, examples=ids[:, :1])
+    hidden = jnp.zeros((1, 2, spec.width))
+    keys = dict(zip(("embed", "blocks", "head", "relative"), jax.random.split(rng, 4)))
+    params = {}
+    with partitioned(None):
+        params["embed"] = Embedding(spec).init(keys["embed"], batch, None)["params"]
+        if isinstance(spec.positions, Relative):
+            shape = (spec.positions.buckets, spec.heads)
+            make = nn.with_logical_partitioning(normal(spec.init_std), (None, "heads"))
+            params["relative"] = make(keys["relative"], shape, jnp.float32)
+        context = _context(spec, nn.unbox(params), batch)
+        # Shapes alone matter here, and no kernel wants a row of two tokens.
+        block = Block(dataclasses.replace(spec, backend="reference"))
+        params["blocks"] = jax.vmap(lambda key: block.init(key, hidden, context, None)["params"])(
+            jax.random.split(keys["blocks"], spec.layers)
+        )
+        if spec.final_norm:
+            params["final_norm"] = _final_norm(spec).init(rng, hidden)["params"]
+        if isinstance(spec.head, heads.LanguageHead):
+            table = nn.unbox(params)["embed"]["tokens"]
+            head = heads.LanguageLogits(spec).init(keys["head"], hidden, table)
+            params["head"] = head.get("params", {})
+        elif spec.head is not None:
+            params["head"] = heads.PooledLogits(spec).init(keys["head"], hidden, None)["params"]
+    return params
+
+
+def _final_norm(spec: "TransformerSpec") -> Norm:
+    return Norm(spec.norm, spec.norm_epsilon, spec.biases.final_norm)
+
+
+def _context(spec: "TransformerSpec", params: PyTree, batch: Batch) -> Context:
+    tables = None
+    if isinstance(spec.positions, Rotary):
+        tables = rotary_tables(batch.positions, spec.positions, spec.head_size)
+    bias = distance_bias(
+        spec.positions,
+        params.get("relative"),
+        heads=spec.heads,
+        length=batch.tokens.shape[1],
+        causal=spec.causal,
+    )
+    return Context(batch.segment_ids, tables, bias)
+
+
+def apply_stack(
+    spec: "TransformerSpec",
+    params: PyTree,
+    batch: Batch,
+    *,
+    rngs: jax.Array | None = None,
+    train: bool = False,
+    collect: tuple[str, ...] = (),
+) -> Outputs:
+    """Run the model.
+
+    Args:
+        spec: the model's spec.
+        params: as `init_stack` makes them.
+        batch: tokens, segments and positions are read; `predict` by a language head.
+        rngs: one PRNG key, needed for training with dropout.
+        train: dropout is on.
+        collect: "attentions" and/or "layers".
+
+    Raises:
+        UserError: rows longer than learned positions, training with dropout but no key, or an
+            unknown name to collect.
+    """
+    keys = _check_call(spec, batch, rngs, train, collect)
+    axes, dtype = stack_axes(spec), spec.compute_dtype
+    outer = {name: part for name, part in params.items() if name != "blocks"}
+    outer = gather(outer, {name: axes[name] for name in outer}, dtype)
+    context = _context(spec, params, batch)
+    x = Embedding(spec).apply({"params": outer["embed"]}, batch, fold(keys, 0))
+    x = constrain(x, "batch", "tokens", "width")
+    x, layers, attentions = _run_blocks(spec, params["blocks"], x, context, keys, collect)
+    if spec.final_norm:
+        x = _final_norm(spec).apply({"params": outer["final_norm"]}, x)
+    pooled = heads.pool(x, batch, spec.pooling, spec.special)
+    logits = None
+    if isinstance(spec.head, heads.LanguageHead):
+        predicted = x
+        if batch.predict is not None:
+            predicted = jnp.take_along_axis(x, batch.predict[:, :, None], axis=1)
+            predicted = constrain(predicted, "batch", "tokens", "width")
+        head = heads.LanguageLogits(spec)
+        logits = head.apply({"params": outer["head"]}, predicted, outer["embed"]["tokens"])
+    elif spec.head is not None:
+        head = heads.PooledLogits(spec)
+        logits = head.apply({"params": outer["head"]}, pooled, fold(keys, spec.layers + 1))
+    return Outputs(hidden=x, pooled=pooled, logits=logits, attentions=attentions, layers=layers)
+
+
+def _check_call(spec, batch, rngs, train, collect) -> jax.Array | None:
+    """The rows' dropout keys, or None where nothing is dropped."""
+    length = batch.tokens.shape[1]
+    if isinstance(spec.positions, Learned) and length > spec.positions.maximum:
+        raise UserError(
+            f"rows of {length} tokens are longer than the model's "
+            f"positions.maximum={spec.positions.maximum}; shorten max_tokens of the data or "
+            "give the model more positions"
+        )
+    if unknown := set(collect) - COLLECTABLE:
+        raise UserError(f"cannot collect {sorted(unknown)}; known are {sorted(COLLECTABLE)}")
+    if not train or not (spec.dropout or spec.attention_dropout):
+        return None
+    if rngs is None:
+        raise UserError("training with dropout needs a PRNG key: apply(..., rngs=key)")
+    return row_keys(rngs, batch.examples)
+
+
+def _run_blocks(
+    spec: "TransformerSpec",
+    stacked: PyTree,
+    x: Hidden,
+    context: Context,
+    keys: jax.Array | None,
+    collect: tuple[str, ...],
+) -> tuple[Hidden, jax.Array | None, jax.Array | None]:
+    """Hidden states after all blocks, after each, and attention weights, the last two if asked."""
+    axes = jax.tree.map(
+        lambda names: names[1:],
+        stack_axes(spec)["blocks"],
+        is_leaf=lambda names: isinstance(names, tuple),
+    )
+    block = Block(spec, want_weights="attentions" in collect)
+
+    def step(x, layer):
+        params, index = layer
+        params = gather(params, axes, spec.compute_dtype)
+        # Layer 0 of the dropout keys is the embedding.
+        y, weights = block.apply({"params": params}, x, context, fold(keys, index + 1))
+        return y, (y if "layers" in collect else None, weights)
+
+    if spec.remat in ("full", "dots"):
+        policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+        step = jax.checkpoint(
+            step, prevent_cse=not spec.scan, policy=policy if spec.remat == "dots" else None
+        )
+    first, per_layer = x, (stacked, jnp.arange(spec.layers, dtype=jnp.uint32))
+    if spec.scan:
+        x, (layers, weights) = jax.lax.scan(step, x, per_layer)
+    else:
+        collected = []
+        for i in range(spec.layers):
+            x, made = step(x, jax.tree.map(operator.itemgetter(i), per_layer))
+            collected.append(made)
+        layers, weights = jax.tree.map(lambda *parts: jnp.stack(parts), *collected)
+    if layers is not None:
+        layers = jnp.concatenate([first[None], layers])
+    return x, layers, weights

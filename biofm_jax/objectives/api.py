@@ -1,0 +1,113 @@
+"""What an objective is: a pure loss that returns a sum and its weight.
+
+Sums, not means, so that microbatches, devices and hosts reduce to exactly the mean of the
+global batch, whatever the number of targets in each part.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from biofm_jax.data.batch import Batch
+
+State = Any  # what an objective remembers between steps (a teacher, a centre); {} for none
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """The result of an objective on a batch.
+
+    Attributes:
+        total: () float32, the sum of the loss over all targets.
+        weight: () float32, the number of targets; the mean loss is `total / weight`.
+        metrics: name -> () float32 sum over targets; the trainer divides by `weight` too.
+        state: the objective's state for the next step.
+    """
+
+    total: jax.Array
+    weight: jax.Array
+    metrics: dict[str, jax.Array]
+    state: State
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """The pure functions of an objective.
+
+    Attributes:
+        init: params -> state.
+        loss: (apply, params, state, batch, rng) -> Loss, where `apply(params, batch, rngs=...)`
+            is a model's apply, already told whether it is training.
+        embed, compare: only for an objective whose examples depend on one another, such as a
+            contrastive one, whose negatives are the rest of the batch. `embed(apply, params,
+            batch, rng)` maps each part of a batch alone to a tree of arrays with a leading row
+            axis, and `compare(embeddings, batch, state)` is the loss of the whole. With them
+            gradient accumulation is exact in two passes (Gao et al. 2021, GradCache,
+            arXiv:2101.06983); plain accumulation would change the negatives.
+    """
+
+    init: Callable[[Any], State]
+    loss: Callable[..., Loss]
+    embed: Callable[..., Any] | None = None
+    compare: Callable[..., Loss] | None = None
+
+
+class ObjectiveSpec:
+    """Base of the frozen dataclasses that describe an objective in an experiment."""
+
+    head: str  # the model head it needs: "LanguageHead", "ProjectionHead", "PredictionHead"
+    causal: bool | None = None  # whether the model must be causal; None: either
+    views: int = 0  # random views of each record that the data must keep
+
+    def build(self, vocabulary) -> Objective:
+        """The pure functions of this objective for a `Vocabulary`."""
+        raise TypeError(f"{type(self).__name__} does not define build(vocabulary)")
+
+
+def row_keys(key: jax.Array, batch: Batch) -> jax.Array:
+    """One random key per row, (b,), from the step's key and the row's first record.
+
+    A row draws the same numbers in whichever microbatch or on whichever device it stands.
+    """
+    return jax.vmap(lambda record: jax.random.fold_in(key, record))(batch.examples[:, 0])
+
+
+def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """Softmax cross-entropy in nats, in float32.
+
+    Args:
+        logits: (..., v), any float dtype.
+        targets: (...) int32.
+
+    Returns:
+        (...) float32.
+    """
+    logits = logits.astype(jnp.float32)
+    at_target = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return jax.nn.logsumexp(logits, axis=-1) - at_target
+
+
+def token_loss(logits: jax.Array, targets: jax.Array, weights: jax.Array, state: State) -> Loss:
+    """The loss and accuracy of predicted tokens.
+
+    Args:
+        logits: (b, k, v).
+        targets: (b, k) int32.
+        weights: (b, k) float32, 0 where there is no target.
+        state: passed on.
+
+    Returns:
+        Loss with the metric `accuracy`.
+    """
+    nats = cross_entropy(logits, targets)
+    hits = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
+    return Loss(
+        total=jnp.sum(nats * weights),
+        weight=jnp.sum(weights),
+        metrics={"accuracy": jnp.sum(hits * weights)},
+        state=state,
+    )

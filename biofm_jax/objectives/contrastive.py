@@ -1,0 +1,111 @@
+"""Contrastive learning over pairs of views, with the whole global batch as negatives."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from biofm_jax.data.batch import Batch
+from biofm_jax.data.tokenizers import Vocabulary
+from biofm_jax.errors import UserError
+from biofm_jax.objectives.api import Loss, Objective, ObjectiveSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Contrastive(ObjectiveSpec):
+    """Tell which two views show the same molecule, image or patient.
+
+    Attributes:
+        form: "softmax" is symmetric InfoNCE (van den Oord et al. 2018, arXiv:1807.03748, in
+            the two-way form of CLIP, Radford et al. 2021); "sigmoid" judges each pair alone
+            (SigLIP, Zhai et al. 2023, arXiv:2303.15343, equation 1).
+        temperature: divides the cosine similarities.
+        bias: added to the similarities of the sigmoid form, whose pairs are mostly negative.
+    """
+
+    form: Literal["softmax", "sigmoid"] = "softmax"
+    temperature: float = 0.1
+    bias: float = -10.0
+
+    head = "ProjectionHead"
+    views = 2
+
+    def build(self, vocabulary: Vocabulary) -> Objective:
+        """The objective; the same for every vocabulary.
+
+        Raises:
+            UserError: a temperature that is not positive.
+        """
+        if self.temperature <= 0:
+            raise UserError(f"objective.temperature is {self.temperature}; it must be positive")
+
+        def embed(apply, params, batch: Batch, rng):
+            if batch.pair is None:
+                raise UserError(
+                    "Contrastive needs two views of each record; set data.views to 2 or more"
+                )
+            first, second = jax.random.split(rng)
+            return (
+                _unit(apply(params, batch, rngs=first)),
+                _unit(apply(params, batch.pair, rngs=second)),
+            )
+
+        def compare(embeddings, batch: Batch, state) -> Loss:
+            first, second = (x.reshape(-1, x.shape[-1]) for x in embeddings)
+            examples = batch.examples.reshape(-1)
+            similarity = first @ second.T / self.temperature
+            if self.form == "softmax":
+                return _softmax_loss(similarity, examples, state)
+            return _sigmoid_loss(similarity + self.bias, examples, state)
+
+        def loss(apply, params, state, batch: Batch, rng) -> Loss:
+            return compare(embed(apply, params, batch, rng), batch, state)
+
+        return Objective(init=lambda params: {}, loss=loss, embed=embed, compare=compare)
+
+
+def _unit(outputs):
+    """(b, s, d) float32 embeddings of length 1, from the projection head or the pooled state."""
+    vectors = outputs.pooled if outputs.logits is None else outputs.logits
+    vectors = vectors.astype(jnp.float32)
+    # The floor inside the root keeps the gradient of an empty slot finite.
+    return vectors * jax.lax.rsqrt(jnp.sum(vectors**2, axis=-1, keepdims=True) + 1e-12)
+
+
+def _pairs(examples):
+    """Masks of the (n, n) pairs of slots: valid rows (n,), positives, usable negatives."""
+    valid = examples >= 0
+    same = examples[:, None] == examples[None, :]
+    diagonal = jnp.eye(examples.shape[0], dtype=bool)
+    # A record that stands twice in the batch is not a negative of itself.
+    negative = valid[:, None] & valid[None, :] & ~same
+    return valid.astype(jnp.float32), diagonal, negative
+
+
+def _softmax_loss(similarity, examples, state) -> Loss:
+    valid, diagonal, negative = _pairs(examples)
+    logits = jnp.where(diagonal | negative, similarity, -jnp.inf)
+    positive = jnp.diagonal(similarity)
+    nats = [jax.nn.logsumexp(logits, axis=axis) - positive for axis in (1, 0)]
+    hits = (jnp.argmax(logits, axis=1) == jnp.arange(len(examples))).astype(jnp.float32)
+    return Loss(
+        total=jnp.sum(valid * (nats[0] + nats[1])) / 2,
+        weight=jnp.sum(valid),
+        metrics={"accuracy": jnp.sum(hits * valid)},
+        state=state,
+    )
+
+
+def _sigmoid_loss(logits, examples, state) -> Loss:
+    valid, diagonal, negative = _pairs(examples)
+    nats = jnp.where(diagonal, jax.nn.softplus(-logits), jax.nn.softplus(logits))
+    used = (diagonal & (valid[:, None] > 0)) | negative
+    ranked = jnp.where(diagonal | negative, logits, -jnp.inf)
+    hits = (jnp.argmax(ranked, axis=1) == jnp.arange(len(examples))).astype(jnp.float32)
+    return Loss(
+        total=jnp.sum(jnp.where(used, nats, 0.0)),
+        weight=jnp.sum(valid),
+        metrics={"accuracy": jnp.sum(hits * valid)},
+        state=state,
+    )

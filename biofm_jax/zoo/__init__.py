@@ -1,0 +1,1 @@
+"""Published models: named specs and the maps of their tensor names."""

@@ -1,0 +1,110 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from toy_batches import TINY, compiled_once, parameters
+
+from biofm_jax.adapt import finetune
+from biofm_jax.adapt.encoder import Encoder
+from biofm_jax.adapt.finetune import FinetuneSpec, finetune_adapter
+from biofm_jax.adapt.labelled import Labelled
+from biofm_jax.data.protein import ProteinData
+
+LETTERS = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
+SPEC = FinetuneSpec(epochs=6, rows=4, learning_rate=3e-3, dropout=0.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_cache(tmp_path_factory):
+    with compiled_once(tmp_path_factory.mktemp("compiled")):
+        yield
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    spec = dataclasses.replace(TINY, layers=1, width=16, heads=2)
+    data = ProteinData(max_tokens=64, segments=4)
+    return Encoder("toy", spec, data, parameters(spec))
+
+
+def planted(count, seed, kind):
+    """The label is the share of one residue, far from zero mean and unit scale."""
+    rng = np.random.default_rng(seed)
+    texts, targets = [], []
+    for _ in range(count):
+        share = rng.random()
+        letters = np.where(rng.random(14) < share, "W", rng.choice(LETTERS[:10], 14))
+        texts.append("".join(letters))
+        targets.append((letters == "W").mean())
+    targets = np.array(targets)[:, None]
+    targets = (targets > 0.5).astype(float) if kind == "binary" else 300 + 50 * targets
+    ids = tuple(f"{seed}-{i}" for i in range(count))
+    return Labelled(ids, tuple(texts), targets)
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """The Fit of every run that the adapter starts."""
+    seen, real = [], finetune.fit
+
+    def recording(*args, **kwargs):
+        seen.append(real(*args, **kwargs))
+        return seen[-1]
+
+    monkeypatch.setattr(finetune, "fit", recording)
+    return seen
+
+
+@pytest.mark.parametrize("kind", ["number", "binary"])
+def test_it_learns_a_planted_label(encoder, fits, kind):
+    before = jax.tree.map(np.copy, encoder.params)
+    train, valid, test = (planted(n, s, kind) for n, s in ((160, 1), (40, 2), (60, 3)))
+    adapt = finetune_adapter(encoder, SPEC, kind, show=False)
+    predicted = adapt(train, valid, test.without_targets(), seed=0)
+    assert predicted.shape == (60, 1)
+    losses = [row["loss"] for row in fits[0].rows]
+    assert 0 < losses[-1] < 0.5 * losses[0]
+    assert fits[0].compilations == 1
+    truth = test.targets[:, 0]
+    if kind == "number":  # in the label's own unit
+        error = np.sqrt(np.mean((predicted[:, 0] - truth) ** 2))
+        assert error < 0.4 * truth.std()
+    else:
+        scores = predicted[:, 0]
+        auc = (scores[truth == 1][:, None] > scores[truth == 0][None]).mean()
+        assert auc > 0.95
+    # The encoder's own parameters are as before: not donated, not changed.
+    jax.tree.map(np.testing.assert_array_equal, encoder.params, before)
+
+
+def test_device_parameters_are_not_given_away(encoder):
+    on_device = dataclasses.replace(encoder, params=jax.tree.map(jax.numpy.asarray, encoder.params))
+    parts = [planted(n, s, "number") for n, s in ((40, 1), (5, 2), (6, 3))]
+    finetune_adapter(on_device, SPEC, "number", show=False)(*parts, seed=0)
+    jax.tree.map(np.testing.assert_array_equal, on_device.params, encoder.params)
+
+
+def test_too_few_validation_items_choose_nothing(encoder, fits):
+    parts = [planted(n, s, "number") for n, s in ((40, 1), (5, 2), (6, 3))]
+    finetune_adapter(encoder, SPEC, "number", show=False)(*parts, seed=0)
+    assert fits[0].best is None
+    assert not any("validation_loss" in row for row in fits[0].rows)
+
+
+def test_it_follows_the_seed(encoder):
+    parts = [planted(n, s, "number") for n, s in ((40, 1), (5, 2), (6, 3))]
+    adapt = finetune_adapter(encoder, SPEC, "number", show=False)
+    first, again, other = (adapt(*parts, seed=seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-3
+
+
+def test_missing_labels_teach_nothing(encoder, fits):
+    train, valid, test = (planted(n, s, "number") for n, s in ((80, 1), (5, 2), (6, 3)))
+    gaps = train.targets.copy()
+    gaps[::2] = np.nan
+    holes = dataclasses.replace(train, targets=gaps)
+    predicted = finetune_adapter(encoder, SPEC, "number", show=False)(holes, valid, test, seed=0)
+    assert np.isfinite(predicted).all()
+    assert all(np.isfinite(row["loss"]) for row in fits[0].rows)

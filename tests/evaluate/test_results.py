@@ -1,0 +1,110 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from toy_results import result
+
+from biofm_jax.errors import UserError
+from biofm_jax.evaluate.results import (
+    code_commit,
+    package_versions,
+    read_result,
+    read_results,
+    write_result,
+    write_whole,
+)
+
+
+def same(one, other):
+    plain = [dataclasses.replace(r, predictions=None) for r in (one, other)]
+    assert plain[0] == plain[1]
+    assert one.predictions.ids == other.predictions.ids
+    for name in ("truth", "predicted", "control"):
+        a, b = getattr(one.predictions, name), getattr(other.predictions, name)
+        assert (a is None) == (b is None)
+        if a is not None:
+            np.testing.assert_array_equal(a, b)
+
+
+def test_round_trip(tmp_path):
+    given = result()
+    same(read_result(write_result(given, tmp_path / "new" / "folder")), given)
+
+
+def test_round_trip_without_control_and_with_missing_labels(tmp_path):
+    given = result()
+    truth = given.predictions.truth.copy()
+    truth[3] = np.nan
+    predictions = dataclasses.replace(given.predictions, truth=truth, control=None)
+    given = dataclasses.replace(given, control=None, predictions=predictions)
+    same(read_result(write_result(given, tmp_path)), given)
+
+
+def test_file_says_everything_and_nothing_is_left_beside_it(tmp_path):
+    path = write_result(result(task="flip_gb1/sampled"), tmp_path)
+    record = json.loads(path.read_text())
+    for name in ("model", "method", "split", "seed", "metric", "score", "baselines", "control",
+                 "published", "commit", "command", "versions", "n_train", "n_test"):  # fmt: skip
+        assert name in record
+    assert record["score"].keys() == {"value", "low", "high"}
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".npz"]
+
+
+def test_same_evaluation_replaces_and_others_do_not(tmp_path):
+    first = write_result(result(), tmp_path)
+    assert write_result(result(seconds=9.0), tmp_path) == first
+    assert read_result(first).seconds == 9.0
+    others = (result(seed=1), result(method="finetune"), result(model="runs-toy"), result("toy2"))
+    paths = {first, *(write_result(other, tmp_path) for other in others)}
+    assert len(paths) == 5
+
+
+@pytest.mark.parametrize("broken", ["json", "list", "field", "npz", "gone", "foreign"])
+def test_broken_files_are_reported_and_the_rest_is_read(tmp_path, broken):
+    write_result(result(seed=1), tmp_path)
+    path = write_result(result(), tmp_path)
+    npz = next(p for p in tmp_path.glob("*seed0*.npz"))
+    if broken == "json":
+        path.write_text(path.read_text()[:100])
+    elif broken == "list":
+        path.write_text("[]")
+    elif broken == "field":
+        record = json.loads(path.read_text())
+        del record["metric"]
+        path.write_text(json.dumps(record))
+    elif broken == "npz":
+        npz.write_bytes(npz.read_bytes()[:200])
+    elif broken == "gone":
+        npz.unlink()
+    else:
+        write_result(result(n=12), tmp_path / "other")
+        npz.write_bytes(next((tmp_path / "other").glob("*.npz")).read_bytes())
+        next((tmp_path / "other").glob("*.json")).unlink()
+    results, problems = read_results([tmp_path])
+    assert [r.seed for r in results] == [1]
+    assert len(problems) == 1 and str(path) in problems[0]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    write_whole(path, b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"old"
+
+
+def test_provenance():
+    assert "jax" in package_versions()
+    commit = code_commit()
+    assert commit == "" or len(commit.rstrip("+")) == 40
+
+
+def test_unreadable_result_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match="not a whole result"):
+        read_result(tmp_path / "none.result.json")

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+from toy_results import result
+
+from biofm_jax.evaluate.metrics import Score
+from biofm_jax.evaluate.table import (
+    HEADER,
+    Summary,
+    aggregate,
+    rows_to_table,
+    summary_text,
+    to_markdown,
+)
+
+
+def test_seeds_become_one_row_with_both_uncertainties():
+    results = [result(seed=seed) for seed in (2, 0, 1)]
+    (row,) = aggregate(results)
+    assert row.seeds == (0, 1, 2)
+    values = [r.score.value for r in results]
+    assert row.value.score.value == pytest.approx(np.mean(values))
+    assert row.value.deviation == pytest.approx(np.std(values, ddof=1))
+    assert row.value.score.low < row.value.score.value < row.value.score.high
+    # The interval of the mean is over items, not over seeds: one seed alone has one too.
+    (single,) = aggregate(results[:1])
+    assert single.value.deviation is None
+    assert single.value.score == results[0].score
+    assert single.control.score == results[0].control
+
+
+def test_tasks_methods_models_and_data_are_kept_apart():
+    results = [
+        result(),
+        result(task="another"),
+        result(method="finetune"),
+        result(model="x"),
+        result(data="f" * 16),
+        result(seed=1),
+    ]
+    rows = aggregate(results)
+    assert len(rows) == 5
+    assert sorted(len(row.seeds) for row in rows) == [1, 1, 1, 1, 2]
+
+
+def test_table_shows_baseline_control_and_only_comparable_numbers():
+    header, (cells,) = rows_to_table(aggregate([result()]))
+    assert header == HEADER and len(cells) == len(HEADER)
+    shown = dict(zip(header, cells))
+    assert shown["metric"] == "RMSE ↓ (kcal/mol)"
+    assert shown["baseline"].startswith("flat ")
+    assert shown["comparable published"] == "Same | protocol 0.810"
+    assert "[" in shown["random-initialised control"]
+    (_, (bare,)) = rows_to_table(aggregate([result(control=None, published=())]))
+    assert bare[-2:] == ("not run", "none")
+
+
+def test_markdown_escapes_bars():
+    lines = to_markdown(aggregate([result(), result(seed=1)])).splitlines()
+    assert len(lines) == 3
+    assert "Same \\| protocol" in lines[2]
+    assert all(line.replace("\\|", "").count("|") == len(HEADER) + 1 for line in lines)
+
+
+def test_text_of_a_summary():
+    assert summary_text(Summary(Score(0.5, 0.25, 0.75), None)) == "0.500 [0.250, 0.750]"
+    assert summary_text(Summary(Score(12.5, 10.0, 15.0), 0.1)) == ("12.50 [10.00, 15.00] sd 0.100")

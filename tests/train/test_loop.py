@@ -1,0 +1,179 @@
+import dataclasses
+import json
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toy_batches import CASES, FAST, RESIDUES, VOCABULARY, compiled_once, one_device
+
+from biofm_jax.data.in_memory import example_batches, pack_examples
+from biofm_jax.errors import UserError
+from biofm_jax.train.checkpoint import Checkpoints
+from biofm_jax.train.lock import locked
+from biofm_jax.train.loop import LoopSpec, fit
+from biofm_jax.train.stop import NonFiniteLoss
+
+OBJECTIVE = CASES["next_token"][0].build(VOCABULARY)
+MODEL = dataclasses.replace(CASES["next_token"][1], layers=1, width=16, heads=2).build()
+LOOP = LoopSpec(steps=6, batch_size=4, log_every=2, checkpoint_every=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_cache(tmp_path_factory):
+    with compiled_once(tmp_path_factory.mktemp("compiled")):
+        yield
+
+
+def sequences(count=300):
+    rng = np.random.default_rng(0)
+    return [rng.choice(RESIDUES, rng.integers(3, 30)).astype(np.int32) for _ in range(count)]
+
+
+def run(workdir=None, loop=LOOP, objective=OBJECTIVE, **more):
+    rows = {"max_tokens": 32, "segments": 4, "batch_size": 4}
+    packed = pack_examples(sequences(30), VOCABULARY, **rows)
+    return fit(
+        MODEL,
+        objective,
+        example_batches(sequences(), VOCABULARY, seed=1, **rows),
+        optimizer=FAST,
+        mesh=one_device(),
+        loop=loop,
+        workdir=workdir,
+        held_out=lambda: iter(packed.batches),
+        show=False,
+        **more,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    loop = dataclasses.replace(LOOP, steps=200, log_every=10, eval_every=50, checkpoint_every=90)
+    return workdir, run(workdir, loop, keep_best=True)
+
+
+def test_variable_lengths_compile_the_step_once(finished):
+    _, result = finished
+    assert result.compilations == 1 and int(result.state.step) == 200
+
+
+def test_the_loss_falls_and_every_due_step_is_logged(finished):
+    workdir, result = finished
+    losses = {row["step"]: row["loss"] for row in result.rows}
+    assert list(losses) == list(range(10, 201, 10))
+    assert losses[200] < losses[10] - 0.1
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert lines == result.rows
+    assert {"loss", "gradient_norm", "accuracy", "tokens_per_second"} <= set(lines[0])
+    assert (workdir / "curve.png").stat().st_size > 1000
+    assert list((workdir / "tensorboard").iterdir())
+
+
+def test_the_held_out_loss_is_logged_and_the_best_parameters_kept(finished):
+    _, result = finished
+    held = {row["step"]: row["validation_loss"] for row in result.rows if "validation_loss" in row}
+    assert list(held) == [50, 100, 150, 200]
+    kept = np.asarray(result.best["embed"]["tokens"])
+    last = np.asarray(result.state.params["embed"]["tokens"])
+    assert np.array_equal(kept, last) == (min(held, key=held.get) == 200)
+
+
+def test_the_last_step_and_the_due_ones_are_saved(finished):
+    checkpoints = Checkpoints(finished[0] / "checkpoints")
+    assert checkpoints.steps() == [180, 200]
+    checkpoints.close()
+
+
+def test_a_longer_run_goes_on_from_the_last_checkpoint(tmp_path):
+    whole = run(tmp_path / "whole", dataclasses.replace(LOOP, steps=10, log_every=1))
+    first = run(tmp_path / "parts", dataclasses.replace(LOOP, steps=5, log_every=1))
+    second = run(tmp_path / "parts", dataclasses.replace(LOOP, steps=10, log_every=1))
+    assert first.resumed_from is None and second.resumed_from == 5
+    # A constant rate, so that the schedule is that of the longer run.
+    losses = [[(row["step"], row["loss"]) for row in r.rows] for r in (whole, second)]
+    assert losses[0] == losses[1] and len(losses[0]) == 10
+    jax.tree.map(np.testing.assert_array_equal, *(jax.device_get(r.state) for r in (whole, second)))
+
+
+def test_a_finished_run_has_nothing_left_to_do(tmp_path):
+    first = run(tmp_path)
+    again = run(tmp_path)
+    assert again.resumed_from == 6 and again.rows == first.rows
+
+
+def test_a_run_goes_on_past_a_damaged_checkpoint_and_logs_no_step_twice(tmp_path, caplog):
+    first = run(tmp_path, dataclasses.replace(LOOP, log_every=1))
+    for path in (tmp_path / "checkpoints" / "6").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:10])
+    with caplog.at_level(logging.WARNING, "biofm_jax"):
+        again = run(tmp_path, dataclasses.replace(LOOP, log_every=1))
+    assert again.resumed_from == 4
+    assert "newest whole checkpoint, step 4" in caplog.text
+    losses = [[(row["step"], row["loss"]) for row in r.rows] for r in (first, again)]
+    assert losses[0] == losses[1]
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert checkpoints.steps() == [4, 6]
+    checkpoints.close()
+
+
+def poisoned(record):
+    """The objective, but NaN in a batch that holds a certain record."""
+
+    def loss(apply, params, state, batch, rng):
+        found = OBJECTIVE.loss(apply, params, state, batch, rng)
+        bad = jnp.any(batch.examples == record)
+        return dataclasses.replace(found, total=jnp.where(bad, jnp.nan, found.total))
+
+    return dataclasses.replace(OBJECTIVE, loss=loss)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    rows = {"max_tokens": 32, "segments": 4, "batch_size": 4}
+    drawn = example_batches(sequences(), VOCABULARY, seed=1, **rows)
+    records = [next(drawn).examples for _ in range(5)]
+    bad = int(records[4][0, 0])  # seen at step 5 for the first time
+    with pytest.raises(NonFiniteLoss) as caught:
+        run(tmp_path, objective=poisoned(bad))
+    message = str(caught.value)
+    assert "step 5: loss nan" in message
+    assert f" {bad}," in message or f" {bad}." in message
+    assert "the checkpoint of step 4 is good" in message
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert checkpoints.steps() == [2, 4]  # step 6 was never saved
+    checkpoints.close()
+    steps = [json.loads(x)["step"] for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [2, 4]
+
+
+def test_without_a_checkpoint_the_message_says_so():
+    with pytest.raises(NonFiniteLoss, match="no checkpoint was saved before"):
+        run(objective=dataclasses.replace(OBJECTIVE, loss=_always_nan))
+
+
+def _always_nan(apply, params, state, batch, rng):
+    found = OBJECTIVE.loss(apply, params, state, batch, rng)
+    return dataclasses.replace(found, total=found.total * jnp.nan)
+
+
+def test_a_workdir_in_use_is_refused(tmp_path):
+    with locked(tmp_path), pytest.raises(UserError, match="another run is writing"):
+        run(tmp_path)
+    with locked(tmp_path):  # free again
+        pass
+
+
+@pytest.mark.parametrize(
+    "name", ["steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep"]
+)
+def test_numbers_that_make_no_run_are_named(name):
+    with pytest.raises(UserError, match=rf"loop\.{name} is 0"):
+        dataclasses.replace(LOOP, **{name: 0}).check(1)
+
+
+def test_a_batch_that_microbatches_do_not_divide_is_refused():
+    with pytest.raises(UserError, match=r"loop\.batch_size 4 .* the nearest is 3"):
+        run(loop=dataclasses.replace(LOOP, accumulate=3))
