@@ -107,7 +107,7 @@ def data(arguments: list[str]) -> int:
 def evaluate(arguments: list[str]) -> int:
     """Adapt a model to tasks and score it beside its control and simple baselines."""
     from biofm_jax import compare
-    from biofm_jax.evaluate.table import rows_to_table
+    from biofm_jax.evaluate.table import rows_by_task, rows_to_table
 
     options = _parse(compare.Evaluate, arguments, "evaluate")
     plan = compare.plan(options.task, options.method, options.seeds)
@@ -122,9 +122,13 @@ def evaluate(arguments: list[str]) -> int:
         options.out,
         progress=lambda line: ERR.print(line, highlight=False),
     )
-    header, cells = rows_to_table(rows)
-    _print_rows("", [dict(zip(header, line, strict=True)) for line in cells], options.json)
-    OUT.print(f"results in {options.out}", highlight=False) if not options.json else None
+    if options.json:
+        header, cells = rows_to_table(rows)
+        _print_rows("", [dict(zip(header, line, strict=True)) for line in cells], True)
+        return DONE
+    for title, lines in rows_by_task(rows):
+        _print_rows(title, lines, False)
+    OUT.print(f"results in {options.out}", highlight=False)
     return DONE
 
 

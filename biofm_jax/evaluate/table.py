@@ -10,6 +10,7 @@ from biofm_jax.evaluate.metrics import METRICS, Score, interval, resampled
 from biofm_jax.evaluate.results import Result
 from biofm_jax.evaluate.task import Published
 
+CONTROL = "random-initialised control"
 HEADER = (
     "task",
     "method",
@@ -18,7 +19,7 @@ HEADER = (
     "metric",
     "value [95 %]",
     "baseline",
-    "random-initialised control",
+    CONTROL,
     "comparable published",
 )
 
@@ -145,6 +146,36 @@ def rows_to_table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str,
             )
         )
     return HEADER, cells
+
+
+def rows_by_task(rows: Sequence[Row]) -> list[tuple[str, list[dict[str, str]]]]:
+    """One narrow table per task: every model and its control, then the floor they stand on.
+
+    Returns:
+        A title (task, metric, size and split) and lines of model, adaptation and value, for
+        each task and state of its data, in the order of `rows`.
+    """
+    groups = defaultdict(list)
+    for row in rows:
+        groups[row.task, row.results[0].data].append(row)
+    return [(_title(group[0]), _lines(group)) for group in groups.values()]
+
+
+def _title(row: Row) -> str:
+    n_seeds = f"{len(row.seeds)} seed{'' if len(row.seeds) == 1 else 's'}"
+    return f"{row.task}: {metric_text(row)}, {row.n_test:,} test items, {n_seeds}\n{row.split}"
+
+
+def _lines(rows: list[Row]) -> list[dict[str, str]]:
+    found = []
+    for row in rows:
+        found.append((row.model, row.method, summary_text(row.value)))
+        control = summary_text(row.control) if row.control else "not run"
+        found.append((CONTROL, row.method, control))
+    found += [(name, "baseline", with_interval(s)) for name, s in rows[0].baselines.items()]
+    found += [(p.name, "published", number(p.value)) for p in rows[0].published if p.comparable]
+    columns = ("model", "adaptation", "value [95 %]")
+    return [dict(zip(columns, line, strict=True)) for line in found]
 
 
 def to_markdown(rows: Sequence[Row]) -> str:

@@ -7,6 +7,7 @@ from biofm_jax.evaluate.table import (
     HEADER,
     Summary,
     aggregate,
+    rows_by_task,
     rows_to_table,
     summary_text,
     to_markdown,
@@ -52,6 +53,25 @@ def test_table_shows_baseline_control_and_only_comparable_numbers():
     assert "[" in shown["random-initialised control"]
     (_, (bare,)) = rows_to_table(aggregate([result(control=None, published=())]))
     assert bare[-2:] == ("not run", "none")
+
+
+def test_narrow_table_sets_control_and_floor_under_the_model():
+    rows = aggregate([result(), result(method="finetune", control=None), result(task="another")])
+    (_, other), (title, lines) = rows_by_task(rows)
+    assert title == "toy: RMSE ↓ (kcal/mol), 30 test items, 1 seed\nby hand"
+    assert len(other) == 4
+    shown = [(line["model"], line["adaptation"]) for line in lines]
+    assert shown == [
+        ("runs/toy", "finetune"),
+        ("random-initialised control", "finetune"),
+        ("runs/toy", "probe"),
+        ("random-initialised control", "probe"),
+        ("flat", "baseline"),
+        ("Same | protocol", "published"),
+    ]
+    values = [line["value [95 %]"] for line in lines]
+    assert values[1] == "not run" and values[5] == "0.810"
+    assert all("[" in values[i] for i in (0, 2, 3, 4))
 
 
 def test_markdown_escapes_bars():
