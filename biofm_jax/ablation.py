@@ -16,6 +16,7 @@ from biofm_jax.evaluate.task import get_task
 from biofm_jax.experiment import Experiment, load_encoder, train
 from biofm_jax.files import write_whole
 from biofm_jax.train.compile_cache import enable_compile_cache
+from biofm_jax.train.host_memory import keep_freed_memory
 
 
 def run_ablation(
@@ -35,6 +36,7 @@ def run_ablation(
     Returns:
         One row per task and variant.
     """
+    keep_freed_memory()
     enable_compile_cache()
     console = Console(stderr=True)
     for name, experiment in variants.items():

@@ -234,8 +234,10 @@ def main(arguments: list[str] | None = None) -> int:
         return MISUSED
     from biofm_jax.train.checkpoint import CheckpointError
     from biofm_jax.train.compile_cache import enable_compile_cache
+    from biofm_jax.train.host_memory import keep_freed_memory
     from biofm_jax.train.stop import NonFiniteLoss, Stopped
 
+    keep_freed_memory()
     enable_compile_cache()
     try:
         return VERBS[verb](rest)

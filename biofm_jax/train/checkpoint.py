@@ -63,6 +63,11 @@ class Checkpoints:
                 enable_async_checkpointing=True,
                 cleanup_tmp_directories=True,
             ),
+            # Trained floats hardly compress, and the attempt costs the step its cores.
+            item_handlers={
+                "state": ocp.PyTreeCheckpointHandler(use_compression=False),
+                "record": ocp.JsonCheckpointHandler(),
+            },
         )
         for step in self.steps():
             with contextlib.suppress(Exception):  # damaged: `restore` tells, nothing is lost
@@ -98,7 +103,7 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)
+                    state=ocp.args.PyTreeSave(state), record=ocp.args.JsonSave(record)
                 ),
                 force=True,
             )
@@ -157,7 +162,10 @@ class Checkpoints:
         read = self._manager.restore(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(wanted), record=ocp.args.JsonRestore()
+                state=ocp.args.PyTreeRestore(
+                    wanted, restore_args=ocp.checkpoint_utils.construct_restore_args(wanted)
+                ),
+                record=ocp.args.JsonRestore(),
             ),
         )
         if np.asarray(checksum(read.state)).tolist() != read.record["checksum"]:
