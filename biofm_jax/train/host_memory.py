@@ -12,10 +12,11 @@ def keep_freed_memory() -> bool:
     """Keep the pages of freed memory for the next step instead of returning them to the kernel.
 
     XLA's CPU backend allocates the temporaries of a program at every call. By default glibc maps
-    fresh pages for them, which the kernel has to clear one fault at a time: a fifth of the time of
-    a training step of ESM-2 8M. One arena, grown and never trimmed, faults once, at the price of
-    a higher peak (1.5 GB instead of 1.0 GB for that step). To be called before threads start; settings of the user (`MALLOC_*`, `GLIBC_TUNABLES`) and
-    other allocators (`LD_PRELOAD`) stay as they are.
+    fresh pages for them, which the kernel has to clear one fault at a time: a fifth of the time
+    of a training step of ESM-2 8M. One arena, grown and never trimmed, faults once, at the price
+    of a higher peak (1.5 GB instead of 1.0 GB for that step). To be called before threads start;
+    settings of the user (`MALLOC_*`, `GLIBC_TUNABLES`) and other allocators (`LD_PRELOAD`) stay
+    as they are.
 
     Returns:
         Whether anything was changed: False on systems without glibc.
