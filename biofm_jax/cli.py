@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from biofm_jax import __version__
@@ -180,17 +181,30 @@ def _print_rows(title: str, rows: list[dict], as_json: bool, across: bool = True
     if as_json:
         print(json.dumps(rows, default=str))
         return
-    table = Table(title=title, title_justify="left", show_header=across)
-    if across:
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        for column in columns:
-            table.add_column(column)
-        for row in rows:
-            table.add_row(*(_cell(row.get(column, "")) for column in columns))
-    else:
-        for name, value in rows[0].items():
-            table.add_row(name, _cell(value))
-    OUT.print(table)
+    lines = [{name: _cell(value) for name, value in row.items()} for row in rows]
+    if not across:
+        OUT.print(_below(title, lines[0]))
+        return
+    table = Table(
+        *dict.fromkeys(n for line in lines for n in line), title=title, title_justify="left"
+    )
+    for line in lines:
+        table.add_row(*(line.get(column.header, "") for column in table.columns))
+    table.columns[0].no_wrap = True  # the name to type
+    if Measurement.get(OUT, OUT.options.update(max_width=10_000), table).minimum <= OUT.width:
+        OUT.print(table)
+        return
+    # Too narrow for the longest words: nothing is cut where each row stands alone.
+    for line in lines:
+        name, *rest = line
+        OUT.print(_below(line[name], {key: line[key] for key in rest}))
+
+
+def _below(title: str, values: dict[str, str]) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False)
+    for name, value in values.items():
+        table.add_row(name, value)
+    return table
 
 
 def _cell(value) -> str:

@@ -171,6 +171,14 @@ def test_lists_are_tables_and_json(biofm, what):
     assert code == 0 and str(next(iter(rows[0].values())))[:12] in table
 
 
+@pytest.mark.parametrize("columns", ["60", "80", "300"])
+def test_a_name_to_type_is_never_cut(biofm, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    code, printed = biofm("list", "experiments")
+    assert code == 0 and ESM2 in printed and "smiles_next_token.py" in printed
+    assert "…" not in printed
+
+
 def test_the_experiments_that_are_listed_can_be_read(biofm):
     rows = json.loads(biofm("list", "--json", "True")[1])
     assert ESM2 in [row["file"] for row in rows]
