@@ -1,4 +1,4 @@
-"""Progress bars of long preparation, on a terminal only."""
+"""Progress bars of long preparation and of downloads, on a terminal only."""
 
 import contextlib
 import sys
@@ -33,8 +33,22 @@ def track(chunks: Iterable[list[str]], total: int, description: str) -> Iterator
             progress.advance(task, len(chunk))
 
 
-def _progress():
-    from rich.console import Console
-    from rich.progress import Progress
+@contextlib.contextmanager
+def bar_of_download(name: str, size: int, wanted: bool = True) -> Iterator[Callable[[int], None]]:
+    """A function that is told how many bytes of `size` are there and moves a bar to it."""
+    if not wanted or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    return Progress(console=Console(stderr=True))
+    with _progress(DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as progress:
+        task = progress.add_task(name, total=size)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def _progress(*more):
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), *more) if more else ()
+    return Progress(*columns, console=Console(stderr=True))
