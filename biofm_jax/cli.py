@@ -99,7 +99,7 @@ def _workdir(name: str) -> Path:
 
 
 def data(arguments: list[str]) -> int:
-    """Prepare files into records (`data prepare`), or look into prepared ones (`data inspect`)."""
+    """Fetch benchmarks, prepare files into records, inspect them (fetch, prepare, inspect)."""
     from biofm_jax import cli_data
 
     return cli_data.main(arguments)

@@ -115,6 +115,12 @@ def find(names: tuple[str, ...]) -> list[DataSet]:
     return [known[name] for name in dict.fromkeys(names)]
 
 
+def set_of(path: str) -> str | None:
+    """The name of the set that holds a file, by its path under the root of the data sets."""
+    sets = registry().values()
+    return next((each.name for each in sets for file in each.files if file.path == path), None)
+
+
 def _rows(table: str) -> list[dict[str, str]]:
     text = importlib.resources.files("biofm_jax.data").joinpath(table).read_text("utf-8")
     return list(csv.DictReader(text.splitlines()))

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from biofm_jax.adapt.labelled import Adapter, Labelled
+from biofm_jax.data.registry import set_of
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.metrics import METRICS
 from biofm_jax.evaluate.splits import Fold
@@ -179,14 +180,17 @@ def data_file(root: Path | None, relative: str) -> Path:
         UserError: no root is known, or the file is not there.
     """
     named = root or os.environ.get("BIOFM_DATA")
+    brings = set_of(relative)
+    brought = f"; `biofm data fetch {brings}` brings it" if brings else ""
     if not named:
         raise UserError(
-            f"the task needs {relative}: set BIOFM_DATA to the folder of data sets that holds it"
+            f"the task needs {relative}: set BIOFM_DATA to the folder of data sets that holds "
+            f"it{brought}"
         )
     path = Path(named) / relative
     if not path.is_file():
         raise UserError(
             f"{path} does not exist: BIOFM_DATA (or the data root given) should be the folder "
-            f"that holds {relative}"
+            f"that holds {relative}{brought}"
         )
     return path

@@ -90,3 +90,11 @@ def test_fingerprint_sees_texts_labels_and_folds():
     )
     assert data.fingerprint() == dataset().fingerprint()
     assert len({data.fingerprint(), other.fingerprint(), relabelled.fingerprint()}) == 3
+
+
+def test_a_task_without_its_data_names_the_command_that_brings_it(tmp_path):
+    for task in all_tasks().values():
+        if task.name == "quickstart/tpsa":  # ships in a dependency
+            continue
+        with pytest.raises(UserError, match="`biofm data fetch [a-z0-9_]+` brings it"):
+            task.data(tmp_path)
