@@ -29,6 +29,7 @@ SLOW = {
 }
 
 
+@pytest.mark.timeout(1500)  # the forest of lipophilicity takes two minutes of a quiet machine
 @pytest.mark.parametrize(
     ("name", "value"),
     [*REPORTED.items(), *(pytest.param(*row, marks=pytest.mark.slow) for row in SLOW.items())],
