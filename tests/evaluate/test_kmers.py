@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from scipy import stats
-from toy_sequences import BASES, draw, families, mutate
+from toy_sequences import BASES, brute_force, draw, families, mutate
 
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.canonical import reverse_complement
@@ -19,19 +19,6 @@ def identity(similarity):
     return scores**similarity.power
 
 
-def brute_force(a, b, k, both_strands=False):
-    """The estimate by counters of strings, without the limit of chance."""
-
-    def counts(text):
-        windows = [text[i : i + k] for i in range(len(text) - k + 1)]
-        if both_strands:
-            windows = [min(w, reverse_complement(w)) for w in windows]
-        return Counter(w for w in windows if len(set(w)) > 2)
-
-    shared = (counts(a) & counts(b)).total()
-    return (shared / max(1, min(len(a), len(b)) - k + 1)) ** (1 / k)
-
-
 @pytest.mark.parametrize(
     ("kmers", "letters"),
     [(Kmers(4), None), (Kmers(5), None), (Kmers(7, both_strands=True), BASES), (Kmers(30), None)],
@@ -44,7 +31,8 @@ def test_estimates_equal_those_of_counted_strings(kmers, letters):
     texts += ["", texts[0][:3], repeat, repeat[:70] + draw(rng, 20, **more), "A" * 90, "A" * 99]
     if kmers.both_strands:
         texts.append(reverse_complement(texts[0])[10:])
-    expected = np.array([[brute_force(a, b, kmers.k, kmers.both_strands) for b in texts] for a in texts])
+    k, both = kmers.k, kmers.both_strands
+    expected = np.array([[brute_force(a, b, k, both) for b in texts] for a in texts])
     np.fill_diagonal(expected, 1)
     found = identity(kmer_similarity(texts, kmers))
     # Exactly the pairs that share more than chance explains are left.
@@ -108,8 +96,9 @@ def test_repeats_are_not_alike():
 
 def test_prose_is_scored_by_the_plain_share():
     text = "no history of diabetes, and no prior treatment with the drug under study"
-    similarity = kmer_similarity([text, text[:40] + " was found in another patient"], Kmers(9, prose=True))
-    share = brute_force(text, text[:40] + " was found in another patient", 9) ** 9
+    other = text[:40] + " was found in another patient"
+    similarity = kmer_similarity([text, other], Kmers(9, prose=True))
+    share = brute_force(text, other, 9) ** 9
     assert identity(similarity)[0, 1] == pytest.approx(share)
     assert similarity.at_least(0.9) == "share of all 9-mers in common of 0.9 or more"
     assert "(59% of all 5-mers" in kmer_similarity([text], Kmers(5)).at_least(0.9)
@@ -139,7 +128,15 @@ def test_molecules_are_compared_as_rdkit_does():
     from rdkit import Chem, DataStructs
     from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
 
-    smiles = ["CCO", "CCCO", "c1ccccc1O", "c1ccccc1N", "CC(=O)Oc1ccccc1C(=O)O", "C1CCCC1", "C1CCCCC1"]
+    smiles = [
+        "CCO",
+        "CCCO",
+        "c1ccccc1O",
+        "c1ccccc1N",
+        "CC(=O)Oc1ccccc1C(=O)O",
+        "C1CCCC1",
+        "C1CCCCC1",
+    ]
     generator = GetMorganGenerator(radius=2, fpSize=2048)
     bits = [generator.GetFingerprint(Chem.MolFromSmiles(text)) for text in smiles]
     expected = [DataStructs.BulkTanimotoSimilarity(one, bits) for one in bits]

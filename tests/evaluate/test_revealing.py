@@ -56,7 +56,9 @@ def test_scores_are_those_of_the_libraries():
 def test_other_ways_to_tell():
     (row,) = found([None if y else "2015" for y in BINARY], BINARY)
     assert row.score == pytest.approx(1.0)  # only whether it is there
-    (row,) = found(np.where(BINARY == 1, RNG.uniform(-1, 1, N), RNG.choice([-9.0, 9], N) + NUMBER), BINARY)
+    (row,) = found(
+        np.where(BINARY == 1, RNG.uniform(-1, 1, N), RNG.choice([-9.0, 9], N) + NUMBER), BINARY
+    )
     assert row.rule == "its ranges"  # the middle against both ends
     (row,) = found([f"{'case' if y else 'control'}_{i}" for i, y in enumerate(BINARY)], BINARY)
     assert row.rule == "its order"  # the prefix of a name

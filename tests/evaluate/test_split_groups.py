@@ -38,7 +38,9 @@ def test_shares_are_near_those_asked_for(seed):
 def test_large_groups_are_found_in_every_part():
     """Ten of the hundred groups are twenty times as large: some are tested, for some seed."""
     groups = np.repeat(np.arange(100), [20] * 10 + [1] * 90).tolist()
-    tested = [max(np.bincount([groups[i] for i in group_split(groups, seed=s).test])) for s in range(20)]
+    tested = [
+        max(np.bincount([groups[i] for i in group_split(groups, seed=s).test])) for s in range(20)
+    ]
     assert 3 <= sum(size == 20 for size in tested) <= 19
 
 

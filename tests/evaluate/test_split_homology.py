@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
-from test_kmers import brute_force
-from toy_sequences import BASES, draw, families, mutate
+from toy_sequences import BASES, brute_force, draw, families, mutate
 
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.canonical import reverse_complement

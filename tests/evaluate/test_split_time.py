@@ -47,7 +47,7 @@ def test_unreadable_dates_are_named(text):
 def test_misuse_is_named():
     with pytest.raises(UserError, match="is after test_from"):
         temporal_split(DATES, "2017", "2016")
-    with pytest.raises(UserError, match="no item is left for the test part: .* run from 2014"):
+    with pytest.raises(UserError, match=r"no item is left for the test part: .* run from 2014"):
         temporal_split(DATES, None, "2020")
     with pytest.raises(UserError, match="2 different dates cannot make 3 parts"):
         cut_dates(["2001", "2002"])

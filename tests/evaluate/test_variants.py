@@ -9,9 +9,7 @@ def test_distances_equal_counted_letters():
     wild = draw(rng, 40)
     texts = [mutate(rng, wild, share) for share in rng.uniform(0, 0.3, 60)] + [wild]
     rows, columns = np.arange(0, 61, 2), np.arange(1, 61, 2)
-    expected = [
-        min(sum(x != y for x, y in zip(texts[i], texts[j])) for j in columns) for i in rows
-    ]
+    expected = [min(sum(x != y for x, y in zip(texts[i], texts[j])) for j in columns) for i in rows]
     found = fewest_mutations(mutation_matrix(texts, wild), 40, rows, columns)
     assert found.tolist() == expected
 

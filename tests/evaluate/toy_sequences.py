@@ -1,6 +1,10 @@
-"""Random sequences with known kin."""
+"""Random sequences with known kin, and their likeness by counted strings."""
+
+from collections import Counter
 
 import numpy as np
+
+from biofm_jax.evaluate.canonical import reverse_complement
 
 AMINO_ACIDS = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
 BASES = np.array(list("ACGT"))
@@ -27,3 +31,16 @@ def families(rng, count, share=0.1, letters=AMINO_ACIDS) -> tuple[list[str], np.
             family.append(number)
     order = rng.permutation(len(texts))
     return [texts[i] for i in order], np.array(family)[order]
+
+
+def brute_force(a, b, k, both_strands=False):
+    """The estimate by counters of strings, without the limit of chance."""
+
+    def counts(text):
+        windows = [text[i : i + k] for i in range(len(text) - k + 1)]
+        if both_strands:
+            windows = [min(w, reverse_complement(w)) for w in windows]
+        return Counter(w for w in windows if len(set(w)) > 2)
+
+    shared = (counts(a) & counts(b)).total()
+    return (shared / max(1, min(len(a), len(b)) - k + 1)) ** (1 / k)
