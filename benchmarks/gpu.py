@@ -27,6 +27,7 @@ sys.path[0] = str(REPOSITORY)
 
 from benchmarks.gpu_worker import MASKED_SHARE, Job, add_toy  # noqa: E402
 from benchmarks.results import Row, judged, machine  # noqa: E402
+from biofm_jax.models.flops import train_flops  # noqa: E402
 from biofm_jax.zoo.esm2 import ESM2  # noqa: E402
 
 # Dense bf16 FLOP/s by NVIDIA's data sheets; the first name found in the device's counts.
@@ -50,10 +51,7 @@ NAMES = {"ours": "this package", "transformers": "transformers SDPA"}
 
 def model_flops(size: str, attended: float) -> float:
     """FLOPs of forward and backward for one token; see the module's docstring."""
-    spec = ESM2[size]
-    layers, d, f = spec.layers, spec.width, spec.hidden_width
-    body = 6 * layers * (4 * d * d + 2 * f * d) + 12 * layers * d * attended
-    return body + 6 * (d * d + spec.vocabulary * d) * MASKED_SHARE
+    return train_flops(ESM2[size], attended, predicted=MASKED_SHARE)
 
 
 def gpu() -> tuple[str, float]:

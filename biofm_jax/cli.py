@@ -133,6 +133,25 @@ def evaluate(arguments: list[str]) -> int:
     return DONE
 
 
+def sweep(arguments: list[str]) -> int:
+    """Train and evaluate every combination of some values and seeds; table, intervals, plot."""
+    from biofm_jax.sweep import command
+
+    options = _parse(command.Sweep, arguments, "sweep")
+    plan = command.make_plan(options)
+    if options.dry_run:
+        _print_rows("dry run", command.dry_run(plan), options.json)
+        return DONE
+    outcome = command.run(plan, progress=lambda line: ERR.print(line, highlight=False))
+    if options.json:
+        print(json.dumps(outcome.to_json()))
+    else:
+        for title, lines in outcome.tables():
+            _print_rows(title, lines, False)
+        OUT.print(f"table and plot in {plan.out}", highlight=False)
+    return FAILED if outcome.failed else DONE
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
     """Write the results and runs under some folders to one HTML page and a Markdown table.
@@ -164,6 +183,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "list": list_,
     "train": train,
     "evaluate": evaluate,
+    "sweep": sweep,
     "report": report,
     "data": data,
 }

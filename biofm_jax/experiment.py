@@ -127,15 +127,27 @@ class Experiment:
 
 
 def load_experiment(name: str) -> Experiment:
-    """Read `file.py` or `file.py:variant`.
+    """Read `file.py`, `file.py:variant`, or the `experiment.json` that a run wrote.
 
     The file ends in `experiment = Experiment(...)` and may have `variants`, a dict of
-    experiments or of functions from the experiment to another.
+    experiments or of functions of the experiment.
 
     Raises:
         UserError: no such file or variant, or the file defines no experiment.
     """
     path, _, variant = name.partition(":")
+    if path.endswith(".json") and Path(path).is_file():
+        return Experiment.from_json(_read_json(Path(path)))
+    experiment, variants = experiment_file(path)
+    return apply_variant(name, experiment, variants, variant) if variant else experiment
+
+
+def experiment_file(path: str) -> tuple[Experiment, dict]:
+    """The experiment of a Python file, and its variants.
+
+    Raises:
+        UserError: no such file, or it defines no experiment.
+    """
     if not Path(path).is_file():
         near = difflib.get_close_matches(
             path, [str(p) for p in Path(".").glob("experiments/**/*.py")], 1
@@ -146,15 +158,35 @@ def load_experiment(name: str) -> Experiment:
     experiment = found.get("experiment")
     if not isinstance(experiment, Experiment):
         raise UserError(f"{path} must end in `experiment = Experiment(...)`")
-    if not variant:
-        return experiment
-    variants = found.get("variants", {})
+    return experiment, found.get("variants", {})
+
+
+def apply_variant(name: str, base: Experiment, variants: dict, variant: str) -> Experiment:
+    """A variant of an experiment.
+
+    Args:
+        name: of the experiment, `file.py` or `file.py:variant`.
+        base: that experiment.
+        variants: of its file.
+        variant: a key of `variants`.
+
+    Raises:
+        UserError: no such variant, or a whole experiment where `base` is itself a variant.
+    """
+    path, _, already = name.partition(":")
     if variant not in variants:
         raise UserError(
             f"{path} has no variant {variant!r}; it has {', '.join(variants) or 'none'}"
         )
     chosen = variants[variant]
-    return chosen(experiment) if callable(chosen) else chosen
+    if callable(chosen):
+        return chosen(base)
+    if already not in ("", variant):
+        raise UserError(
+            f"{path}: the variant {variant!r} is a whole experiment and cannot be applied to "
+            f"{already!r}; write it as a function of an experiment"
+        )
+    return chosen
 
 
 def train(experiment: Experiment, workdir: Path, *, show: bool = True) -> Fit:
@@ -221,23 +253,48 @@ def describe(experiment: Experiment) -> dict:
 def _claim(workdir: Path, experiment: Experiment) -> None:
     """Write the run's records, or refuse a workdir that another experiment started."""
     path = workdir / EXPERIMENT
-    if path.exists():
-        before = specs.flatten(json.loads(path.read_text()))
-        now = specs.flatten(experiment.to_json())
-        changed = [
-            f"{name}: {before.get(name)} there, {now.get(name)} here"
-            for name in sorted(before.keys() | now.keys())
-            if before.get(name) != now.get(name) and not name.startswith(FREE)
-        ]
-        if changed:
-            raise UserError(
-                f"{workdir} belongs to another experiment ({'; '.join(changed[:5])}); choose "
-                "another --workdir, or give the same options to go on with that one"
-            )
+    if changed := changed_fields(path, experiment, FREE):
+        raise UserError(
+            f"{workdir} belongs to another experiment ({'; '.join(changed[:5])}); choose "
+            "another --workdir, or give the same options to go on with that one"
+        )
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(experiment.to_json(), indent=1) + "\n")
         write_whole(workdir / "run.json", json.dumps(provenance(), indent=1) + "\n")
+
+
+def changed_fields(path: Path, experiment: Experiment, free: tuple[str, ...]) -> list[str]:
+    """What differs between the experiment that a run recorded and another one.
+
+    Args:
+        path: an `experiment.json`; nothing differs where there is none.
+        experiment: to compare with it.
+        free: beginnings of field paths that may differ.
+
+    Returns:
+        `model.width: 64 there, 32 here` for each difference. Fields younger than the file are
+        there at their defaults.
+    """
+    if not path.exists():
+        return []
+    before = specs.flatten(Experiment.from_json(_read_json(path)).to_json())
+    now = specs.flatten(experiment.to_json())
+    return [
+        f"{name}: {before.get(name)} there, {now.get(name)} here"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name) and not name.startswith(free)
+    ]
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        value = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is no experiment: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is no experiment: it holds no JSON object")
+    return value
 
 
 def provenance() -> dict:
@@ -273,7 +330,7 @@ def load_encoder(name: str) -> Encoder:
             f"{name} is no run: {path} does not exist. Give the --workdir of a finished "
             "`biofm train` (or FOLDER@best), or random:EXPERIMENT.py"
         )
-    experiment = Experiment.from_json(json.loads(path.read_text()))
+    experiment = Experiment.from_json(_read_json(path))
     one = MeshSpec(data=1).build(jax.devices()[:1])
     program = experiment.program(one, experiment.shapes(rows=experiment.loop.accumulate))
     checkpoints = Checkpoints(workdir / "checkpoints")

@@ -23,7 +23,7 @@ ROOMS = (
     ("adapt",),
     ("evaluate",),
     ("experiment",),
-    ("compare", "ablation", "catalogue", "cli_data"),
+    ("compare", "sweep", "catalogue", "cli_data"),
     ("cli",),
 )
 

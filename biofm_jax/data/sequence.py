@@ -38,6 +38,9 @@ class SequenceData(abc.ABC):
     """Column of a table that holds the text; empty takes the first known name."""
     views: int = 0
     """Random texts kept of each record for contrastive pairs; 0 keeps the record alone."""
+    fraction: float = 1.0
+    """Share of the training records that is used, by hash of the record: a smaller share is part
+    of a larger one, and the held-out records stay the same."""
 
     kind: ClassVar[str]
 
@@ -49,6 +52,8 @@ class SequenceData(abc.ABC):
                 f"holdout is {self.holdout} and tolerance {self.tolerance}; "
                 "each is a share, at least 0 and below 1"
             )
+        if not 0 < self.fraction <= 1:
+            raise UserError(f"data.fraction is {self.fraction}; it must lie in (0, 1]")
         if self.max_tokens < 1 or self.segments < 1:
             raise UserError(
                 f"max_tokens is {self.max_tokens} and segments {self.segments}; use 1 or more"
@@ -161,11 +166,12 @@ class SequenceData(abc.ABC):
         Raises:
             UserError: no record is on the side asked for.
         """
-        records = store.split(self.holdout, held=holdout)
+        records = store.split(self.holdout, held=holdout, fraction=self.fraction)
         if not len(records):
             side = "held out" if holdout else "left to train on"
             raise UserError(
                 f"{self.path}: none of {len(store)} records is {side}; change --data.holdout"
+                + ("" if self.fraction == 1 else " or --data.fraction")
             )
         segments = self.segments if self.pack else 1
         builder = RowBuilder(store, self.max_tokens, segments, batch_size, seed)

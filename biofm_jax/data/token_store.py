@@ -66,7 +66,7 @@ class TokenStore:
         """(records,) int64 tokens of the first view of each record."""
         return np.diff(self.offsets)[:: self.views]
 
-    def split(self, holdout: float, *, held: bool) -> np.ndarray:
+    def split(self, holdout: float, *, held: bool, fraction: float = 1.0) -> np.ndarray:
         """Numbers of the records that are held out, or of the others, ascending.
 
         The hash of the text decides, so that exact duplicates stay on one side and the side of
@@ -75,9 +75,14 @@ class TokenStore:
         Args:
             holdout: share held out, 0 to 1.
             held: which side.
+            fraction: share of the records that are not held out, 0 to 1; of the held-out ones
+                all are given.
         """
-        is_held = self.hashes < np.uint64(min(int(holdout * 2.0**64), 2**64 - 1))
-        return np.flatnonzero(is_held == held)
+        is_held = self.hashes < _below(holdout)
+        if held or fraction == 1.0:
+            return np.flatnonzero(is_held == held)
+        used = self.hashes < _below(holdout + fraction * (1.0 - holdout))
+        return np.flatnonzero(used & ~is_held)
 
 
 def open_store(
@@ -108,6 +113,11 @@ def open_store(
         vocabulary=tokenizer.vocabulary,
         names=names,
     )
+
+
+def _below(share: float) -> np.uint64:
+    """The hash below which lies that share of all texts."""
+    return np.uint64(min(int(share * 2.0**64), 2**64 - 1))
 
 
 def text_hash(text: str) -> int:

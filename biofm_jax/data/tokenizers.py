@@ -88,13 +88,15 @@ class Tokenizer(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class CharacterTokenizer:
-    """One token per character, upper-cased.
+    """One token per character.
 
     Attributes:
         vocabulary: every regular token is one ASCII character.
+        cased: lower case is read as it is (an aromatic c in SMILES); else it is upper-cased.
     """
 
     vocabulary: Vocabulary
+    cased: bool = False
 
     @functools.cached_property
     def _table(self) -> np.ndarray:
@@ -103,7 +105,9 @@ class CharacterTokenizer:
         for i in self.vocabulary.regular:
             token = self.vocabulary.tokens[i]
             if len(token) == 1:
-                table[ord(token)] = table[ord(token.lower())] = i
+                table[ord(token)] = i
+                if not self.cased:
+                    table[ord(token.lower())] = i
         return table
 
     def encode(self, text: str) -> np.ndarray:
@@ -121,7 +125,8 @@ class CharacterTokenizer:
 
     def fingerprint(self) -> str:
         """Hex digits that change when the same text would get other ids."""
-        return digest(["character", self.vocabulary.fingerprint()])
+        kind = "cased character" if self.cased else "character"
+        return digest([kind, self.vocabulary.fingerprint()])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -180,7 +180,11 @@ def _lines(rows: list[Row]) -> list[dict[str, str]]:
 
 def to_markdown(rows: Sequence[Row]) -> str:
     """The table as Markdown, ending in a line break."""
-    header, cells = rows_to_table(rows)
+    return markdown(*rows_to_table(rows))
+
+
+def markdown(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """Any table as Markdown, ending in a line break."""
     lines = [header, ("---",) * len(header), *cells]
     escaped = (tuple(cell.replace("|", "\\|") for cell in line) for line in lines)
     return "".join(f"| {' | '.join(line)} |\n" for line in escaped)

@@ -1,6 +1,7 @@
-"""Which objective? The survey's three ways to pretrain, on one backbone, data set and budget.
+r"""Which objective? The survey's three ways to pretrain, on one backbone, data set and budget.
 
-    python experiments/ablations/objective.py --out runs/objective
+    biofm sweep experiments/ablations/objective.py --over variant=masked,next_token,contrastive \
+        --seeds 3 --task bbbp esol lipophilicity --out runs/objective
 
 Masked, next-token and contrastive pretraining (two random SMILES of one molecule) of the same
 3-layer transformer on the same 33,326 ChEMBL molecules and the same budget of 1 million tokens,
@@ -11,7 +12,6 @@ the rest of the batch. Three seeds; the table and the plot are in experiments/RE
 """
 
 import dataclasses
-from pathlib import Path
 
 from biofm_jax.data.molecule import MoleculeData
 from biofm_jax.data.smiles import SmilesTokenizer
@@ -77,33 +77,9 @@ def smoke(base: Experiment) -> Experiment:
 
 
 variants = {
-    "masked": experiment,
+    "masked": lambda base: base,
     "next_token": next_token,
     "contrastive": contrastive,
     "smoke": smoke,
     "smoke_contrastive": lambda base: contrastive(smoke(base)),
 }
-
-
-def main(out: Path = Path("runs/objective"), seeds: int = 3) -> None:
-    """Run the ablation; run again, it goes on where it stopped.
-
-    Args:
-        out: folder of runs, results, table.md and comparison.png.
-        seeds: number of seeds.
-    """
-    from biofm_jax.ablation import run_ablation
-
-    cells = {
-        "masked": experiment,
-        "next_token": next_token(experiment),
-        "contrastive": contrastive(experiment),
-    }
-    run_ablation(cells, experiment.tasks, seeds, out)
-    print((out / "table.md").read_text())
-
-
-if __name__ == "__main__":
-    import tyro
-
-    tyro.cli(main)

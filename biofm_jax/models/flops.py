@@ -1,0 +1,63 @@
+"""Model FLOPs: what the mathematics of a training step needs, however it is computed.
+
+A matrix product of (m, k) with (k, n) is 2 m k n FLOPs; the backward pass is twice the forward
+pass, so a weight costs 6 FLOPs for every token it meets (Kaplan et al. 2020, arXiv:2001.08361,
+section 2.1; attention as in Chowdhery et al. 2022, arXiv:2204.02311, appendix B). Norms,
+activations, softmax and the optimizer are not counted, nor is what rematerialisation computes
+again: MFU and equal budgets are of model FLOPs.
+"""
+
+from typing import TYPE_CHECKING
+
+from biofm_jax.models.heads import LanguageHead, PredictionHead, ProjectionHead
+
+if TYPE_CHECKING:
+    from biofm_jax.models.transformer import TransformerSpec
+
+
+def train_flops(
+    spec: "TransformerSpec", attended: float, predicted: float = 0.0, pooled: float = 0.0
+) -> float:
+    """FLOPs of forward and backward pass for one token.
+
+    For width D, L layers, a feed-forward of F, a vocabulary of V and as many key as query heads
+    this is `6 L (4 D^2 + 2 F D) + 12 L D T + 6 (D^2 + V D) predicted`; a gated feed-forward has
+    3 F D, and a causal mask halves the attended length T.
+
+    Args:
+        spec: the architecture.
+        attended: T, tokens of the example a token stands in, itself among them: the mean over
+            tokens, per document where rows are packed. A causal mask and a window shorten it
+            here.
+        predicted: share of the tokens whose logits a language head computes.
+        pooled: pooled vectors per token (examples of a row / tokens of a row) that another head
+            reads.
+    """
+    width, head = spec.width, spec.head_size
+    projections = width * head * (2 * spec.heads + 2 * spec.key_heads)
+    feedforward = (3 if spec.gated else 2) * width * spec.hidden_width
+    scores = 2 * spec.heads * head * _seen(spec, attended)  # q k^T, and the weights times v
+    body = spec.layers * (projections + feedforward + scores)
+    return 6.0 * (body + _head_weights(spec) * _share(spec, predicted, pooled))
+
+
+def _seen(spec: "TransformerSpec", attended: float) -> float:
+    """The mean number of keys that a query sees."""
+    seen = attended / 2 if spec.causal else attended
+    if spec.window is None:
+        return seen
+    return min(seen, spec.window + 1 if spec.causal else 2 * spec.window + 1)
+
+
+def _head_weights(spec: "TransformerSpec") -> int:
+    """Weights that meet each vector sent to the head."""
+    width, head = spec.width, spec.head
+    if isinstance(head, LanguageHead):
+        return width * spec.vocabulary + (width * width if head.transform else 0)
+    if isinstance(head, ProjectionHead):
+        return width * (width * (head.layers - 1) + head.width)
+    return width * head.outputs if isinstance(head, PredictionHead) else 0
+
+
+def _share(spec: "TransformerSpec", predicted: float, pooled: float) -> float:
+    return predicted if isinstance(spec.head, LanguageHead) else pooled

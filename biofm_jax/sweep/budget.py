@@ -1,0 +1,117 @@
+"""What a run costs, and runs of equal cost."""
+
+import dataclasses
+import functools
+from typing import Literal
+
+import numpy as np
+
+from biofm_jax.data.sequence import SequenceData
+from biofm_jax.errors import UserError
+from biofm_jax.experiment import Experiment
+from biofm_jax.models.flops import train_flops
+from biofm_jax.objectives.masked import MaskedLM
+
+Match = Literal["none", "tokens", "flops"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """How long the documents of a data set are, in tokens of a row.
+
+    Attributes:
+        attended: length of the document that a token stands in, the mean over tokens.
+        fill: share of a row that is no padding; packed rows are taken as full.
+    """
+
+    attended: float
+    fill: float
+
+
+@functools.cache
+def document_lengths(data: SequenceData) -> Lengths:
+    """Read the lengths of a data set; it is prepared if that was never done.
+
+    Raises:
+        UserError: as `SequenceData.open`.
+    """
+    taken = np.minimum(data.open().lengths(), data.max_tokens).astype(np.float64)
+    return Lengths(
+        attended=float((taken * taken).sum() / taken.sum()),
+        fill=1.0 if data.pack else float(taken.mean() / data.max_tokens),
+    )
+
+
+def step_tokens(experiment: Experiment) -> int:
+    """Token places of a step: rows x tokens of a row, both views of a pair counted."""
+    rows = experiment.loop.batch_size * (2 if experiment.objective.views else 1)
+    return rows * experiment.data.max_tokens
+
+
+def token_flops(experiment: Experiment) -> float:
+    """Model FLOPs of training on one token."""
+    data, objective = experiment.data, experiment.objective
+    return train_flops(
+        experiment.model,
+        document_lengths(data).attended,
+        predicted=objective.rate if isinstance(objective, MaskedLM) else 1.0,
+        pooled=(data.segments if data.pack else 1) / data.max_tokens,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a whole run costs.
+
+    Attributes:
+        steps: optimizer updates.
+        tokens: token places of all steps.
+        flops: model FLOPs of all steps, for the places that are no padding.
+    """
+
+    steps: int
+    tokens: int
+    flops: float
+
+
+def cost(experiment: Experiment) -> Cost:
+    """The cost of a run of `loop.steps`.
+
+    Raises:
+        UserError: the data cannot be read.
+    """
+    tokens = experiment.loop.steps * step_tokens(experiment)
+    real = tokens * document_lengths(experiment.data).fill
+    return Cost(experiment.loop.steps, tokens, real * token_flops(experiment))
+
+
+def match_budget(
+    experiment: Experiment, reference: Experiment, match: Match, keep_warmup: bool
+) -> Experiment:
+    """The experiment with the number of steps that makes it cost what the reference costs.
+
+    Args:
+        experiment: to be made longer or shorter.
+        reference: whose cost is the budget.
+        match: equal tokens, equal model FLOPs, or the experiment as it is.
+        keep_warmup: leave `optimizer.warmup` as it is instead of keeping its share of the run.
+
+    Raises:
+        UserError: not even one step fits into the budget, or the data cannot be read.
+    """
+    if match == "none":
+        return experiment
+    budget, own = getattr(cost(reference), match), getattr(cost(experiment), match)
+    loop, optimizer = experiment.loop, experiment.optimizer
+    steps = round(loop.steps * budget / own)
+    if steps < 1:
+        raise UserError(
+            f"a single step costs more {match} than the whole budget of {budget:.3g}; raise "
+            "loop.steps or lower loop.batch_size"
+        )
+    warmup = optimizer.warmup if keep_warmup else round(optimizer.warmup * steps / loop.steps)
+    return dataclasses.replace(
+        experiment,
+        loop=dataclasses.replace(loop, steps=steps),
+        optimizer=dataclasses.replace(optimizer, warmup=warmup),
+    )

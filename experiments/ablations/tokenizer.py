@@ -1,0 +1,37 @@
+r"""Which tokens? A SMILES as atoms and bonds, or as characters.
+
+    biofm sweep experiments/ablations/tokenizer.py --over variant=atom,character --seeds 3 \
+        --task bbbp esol lipophilicity --out runs/tokenizer
+
+Backbone, molecules and budget are those of objective.py, with masked pretraining. With atoms,
+`Cl` and `[C@@H]` are one token each; with characters, two and six, over a vocabulary a quarter as
+large. Both see the same number of tokens, which are fewer molecules in characters. A loss per
+character and a loss per atom are different things, so held-out losses do not rank the two; the
+tasks do.
+"""
+
+import dataclasses
+import runpy
+from pathlib import Path
+
+from biofm_jax.data.molecule_characters import CharacterMoleculeData
+
+objective = runpy.run_path(str(Path(__file__).with_name("objective.py")))
+experiment = objective["experiment"]
+
+
+def character(base):
+    """The same run on characters."""
+    fields = {f.name: getattr(base.data, f.name) for f in dataclasses.fields(base.data)}
+    data = CharacterMoleculeData(**fields)
+    vocabulary = data.tokenizer().vocabulary
+    model = dataclasses.replace(base.model, vocabulary=vocabulary.size, special=vocabulary.special)
+    return dataclasses.replace(base, data=data, model=model)
+
+
+variants = {
+    "atom": lambda base: base,
+    "character": character,
+    "smoke": objective["variants"]["smoke"],
+    "smoke_character": lambda base: character(objective["variants"]["smoke"](base)),
+}
