@@ -5,6 +5,7 @@ import math
 
 import jax
 import numpy as np
+from scipy.special import expit
 
 from biofm_jax.adapt.encoder import ROWS, Encoder
 from biofm_jax.adapt.labelled import Adapter, Labelled
@@ -106,7 +107,8 @@ def finetune_adapter(encoder: Encoder, spec: FinetuneSpec, kind: Kind, show: boo
         predict = jax.jit(lambda params, batch: model.apply(params, batch).logits)
         packed = pack_examples(parts[2], vocabulary, batch_size=ROWS, **rows)
         outputs = packed.gather([jax.device_get(predict(params, b)) for b in packed.batches])
-        return outputs.astype(np.float64) * scale + centre
+        outputs = outputs.astype(np.float64)
+        return expit(outputs) if kind == "binary" else outputs * scale + centre
 
     return adapt
 

@@ -43,7 +43,7 @@ class Adapter(Protocol):
 
     `valid` is for choosing (strengths, the step to stop at). The labels of `test` are all
     missing: an adapter cannot look at them. Returns (n_test, k) float: the predicted value, or
-    for a binary label a score that grows with the probability of 1.
+    for a binary label the probability of 1 or, without one, a score that grows with it.
     """
 
     def __call__(

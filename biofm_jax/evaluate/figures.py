@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
+from biofm_jax.evaluate.calibration import Calibration
 from biofm_jax.evaluate.metrics import METRICS
 from biofm_jax.evaluate.results import Result
 
@@ -59,6 +60,22 @@ def _roc(result: Result, given) -> str:
     axis.plot([0, 1], [0, 1], "--", color=QUIET, linewidth=1, label="chance")
     axis.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return _address(figure)
+
+
+def reliability(found: Calibration) -> str:
+    """Observed share of ones against predicted probability, with 95 % Wilson intervals."""
+    bins = [each for each in found.bins if each.n]
+    x, y = ([getattr(each, name) for each in bins] for name in ("predicted", "observed"))
+    spread = [
+        [each.observed - each.observed_low for each in bins],
+        [each.observed_high - each.observed for each in bins],
+    ]
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    axis = figure.subplots()
+    axis.plot([0, 1], [0, 1], "--", color=QUIET, linewidth=1)
+    axis.errorbar(x, y, spread, fmt="o-", color=MODEL, markersize=3, linewidth=1.4, capsize=2)
+    axis.set(xlabel="predicted probability of 1", ylabel="observed share of 1", aspect="equal")
     return _address(figure)
 
 

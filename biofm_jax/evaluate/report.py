@@ -11,8 +11,18 @@ import jinja2
 
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate import figures
+from biofm_jax.evaluate.calibration import Calibration
+from biofm_jax.evaluate.leak_text import leak_lines
 from biofm_jax.evaluate.results import read_results
-from biofm_jax.evaluate.table import Row, aggregate, metric_text, number, rows_to_table, to_markdown
+from biofm_jax.evaluate.table import (
+    Row,
+    aggregate,
+    metric_text,
+    number,
+    rows_to_table,
+    to_markdown,
+    with_interval,
+)
 from biofm_jax.evaluate.task import Published, all_tasks
 from biofm_jax.files import write_whole
 
@@ -174,6 +184,9 @@ def _row_view(row: Row) -> dict:
         "dropped": first.dropped,
         "seed": first.seed,
         "figure": figures.predictions(first),
+        "reliability": first.calibration and figures.reliability(first.calibration),
+        "calibration": _calibration_text(first.calibration),
+        "leaks": leak_lines(first.leaks) if first.leaks else [],
         "versions": ", ".join(f"{k} {v}" for k, v in first.versions.items()),
         "seeds": [
             {
@@ -188,6 +201,16 @@ def _row_view(row: Row) -> dict:
             for result in row.results
         ],
     }
+
+
+def _calibration_text(found: Calibration | None) -> str:
+    if found is None:
+        return ""
+    return (
+        f"Expected calibration error {with_interval(found.ece)}; probabilities that are exactly "
+        f"right would show {with_interval(found.ece_by_chance)}. "
+        f"Brier score {with_interval(found.brier)}."
+    )
 
 
 def _elsewhere(rows: list[Row]) -> list[tuple[str, Published]]:

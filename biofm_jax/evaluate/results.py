@@ -15,13 +15,17 @@ from pathlib import Path
 import numpy as np
 
 from biofm_jax.errors import UserError
+from biofm_jax.evaluate.calibration import Calibration
+from biofm_jax.evaluate.leak_records import LeakReport
 from biofm_jax.evaluate.metrics import Score
 from biofm_jax.evaluate.task import Published
 from biofm_jax.files import write_whole
+from biofm_jax.specs import decode, encode
 
 SUFFIX = ".result.json"
 # What a missing, cut or foreign file raises, in JSON and in .npz.
 BROKEN = (
+    UserError,
     OSError,
     ValueError,
     KeyError,
@@ -79,6 +83,8 @@ class Result:
         started: ISO 8601, UTC.
         seconds: that adaptation and control took.
         predictions: of the test items.
+        leaks: what test items share with those learned from; None in results of old versions.
+        calibration: of the probabilities of a 0/1 label; None for other labels.
     """
 
     task: str
@@ -104,6 +110,8 @@ class Result:
     started: str
     seconds: float
     predictions: Predictions
+    leaks: LeakReport | None = None
+    calibration: Calibration | None = None
 
 
 def slug(text: str) -> str:
@@ -132,8 +140,9 @@ def write_result(result: Result, folder: Path) -> Path:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_whole(_predictions_path(path), buffer.getvalue())
-    shallow = dataclasses.replace(result, predictions=None)
-    record = {k: v for k, v in dataclasses.asdict(shallow).items() if k != "predictions"}
+    found = {"leaks": encode(result.leaks), "calibration": encode(result.calibration)}
+    shallow = dataclasses.replace(result, predictions=None, leaks=None, calibration=None)
+    record = {k: v for k, v in dataclasses.asdict(shallow).items() if k != "predictions"} | found
     write_whole(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
     return path
 
@@ -150,6 +159,8 @@ def read_result(path: Path) -> Result:
         record["baselines"] = {k: Score(**v) for k, v in record["baselines"].items()}
         record["control"] = record["control"] and Score(**record["control"])
         record["published"] = tuple(Published(**row) for row in record["published"])
+        for name in ("leaks", "calibration"):
+            record[name] = decode(record.get(name))
         with np.load(_predictions_path(path), allow_pickle=False) as arrays:
             predictions = Predictions(
                 tuple(arrays["ids"].tolist()),

@@ -11,7 +11,9 @@ from pathlib import Path
 from biofm_jax.adapt.labelled import Adapter
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.baselines import baseline_scores
-from biofm_jax.evaluate.metrics import score
+from biofm_jax.evaluate.calibration import calibration
+from biofm_jax.evaluate.leaks import leak_report
+from biofm_jax.evaluate.metrics import METRICS, score
 from biofm_jax.evaluate.results import (
     Predictions,
     Result,
@@ -76,7 +78,11 @@ def evaluate(
     dataset = dataset or task.data(None)
     progress(f"{task.name}: baseline {', '.join(task.baselines)}")
     baselines = baseline_scores(task, dataset, out)
+    leaks = leak_report(dataset, task.modality, classes=task.kind != "number")
+    for finding in leaks.findings:
+        progress(f"{task.name}: leak: {finding}")
     truth, fold = dataset.tested.targets, dataset.folds[0]
+    binary = METRICS[task.metric].kind == "binary"
     results = []
     for seed in seeds:
         started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
@@ -111,6 +117,11 @@ def evaluate(
                 started=started.isoformat(timespec="seconds"),
                 seconds=round(time.monotonic() - clock, 3),
                 predictions=Predictions(dataset.tested.ids, truth, predicted, control),
+                leaks=leaks,
+                # Zero-shot scores of a binary label are no probabilities.
+                calibration=calibration(truth, predicted)
+                if binary and predicted.min() >= 0 and predicted.max() <= 1
+                else None,
             )
         )
         write_result(results[-1], out)

@@ -83,3 +83,21 @@ def test_bad_use(tmp_path):
     with pytest.raises(UserError, match="test item 0 is not finite"):
         evaluate(toy_task(), wrong, seeds=(0,), out=tmp_path)
     assert not list(tmp_path.glob("*.result.json"))
+
+
+def test_a_result_carries_its_leak_report_and_calibration(tmp_path):
+    task = toy_task()
+    evaluate(task, contender(), seeds=[0], out=tmp_path)
+    (found,), problems = read_results([tmp_path])
+    assert not problems and found.calibration is None
+    assert found.leaks.tested == found.n_test and found.leaks.exact.count > 0  # texts repeat
+    dataset = task.data(None)
+    above = (dataset.items.targets > 2).astype(float)
+    binary = dataclasses.replace(dataset.items, targets=above)
+    dataset = dataclasses.replace(dataset, items=binary)
+    model = Contender("toy", "probe", probe_adapter(lambda seed: letters, "binary"), None)
+    task = dataclasses.replace(task, metric="auroc")
+    evaluate(task, model, seeds=[0], out=tmp_path / "binary", dataset=dataset)
+    (found,), problems = read_results([tmp_path / "binary"])
+    assert not problems and 0 <= found.calibration.ece.value <= 1
+    assert sum(each.n for each in found.calibration.bins) == found.n_test

@@ -96,5 +96,5 @@ def test_a_task_without_its_data_names_the_command_that_brings_it(tmp_path):
     for task in all_tasks().values():
         if task.name == "quickstart/tpsa":  # ships in a dependency
             continue
-        with pytest.raises(UserError, match="`biofm data fetch [a-z0-9_]+` brings it"):
+        with pytest.raises(UserError, match=r"`biofm data fetch [a-z0-9_]+` brings it"):
             task.data(tmp_path)
