@@ -80,8 +80,8 @@ def choose(
     """Choose among candidates by the loss (squared error, log loss) on the validation labels.
 
     A validation part too small to choose on joins the training rows, and the candidate comes
-    from a 5-fold cross-validation of those; where there is nothing to choose on at all, it is
-    the middle one. Of equals the first is taken. Deterministic.
+    from a 5-fold cross-validation of those; where that says nothing (a single label of a class,
+    two numbers), it is the middle one. Of equals the first is taken. Deterministic.
 
     Args:
         train: rows to fit.
@@ -108,7 +108,7 @@ def choose(
     enough = len(valid[1]) >= FEWEST_VALIDATION_LABELS
     # A log loss on one class only would reward the most extreme fit.
     if enough and (kind == "number" or len(np.unique(valid[1])) == 2):
-        return x, y, int(np.argmin(losses(x, y, *valid)))
+        return x, y, _least(losses(x, y, *valid))
     x, y = np.concatenate([x, valid[0]]), np.concatenate([y, valid[1]])
     smallest = len(y) if kind == "number" else int(np.unique(y, return_counts=True)[1].min())
     folds = min(FOLDS, smallest)
@@ -117,4 +117,9 @@ def choose(
     split = KFold if kind == "number" else StratifiedKFold
     parts = split(folds, shuffle=True, random_state=0).split(x, y)
     total = np.sum([len(b) * losses(x[a], y[a], x[b], y[b]) for a, b in parts], axis=0)
-    return x, y, int(np.argmin(total))
+    return x, y, _least(total)
+
+
+def _least(losses: np.ndarray) -> int:
+    """The first of the smallest; the middle one where all are the same."""
+    return int(np.argmin(losses)) if np.ptp(losses) > 0 else len(losses) // 2
