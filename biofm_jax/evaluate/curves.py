@@ -168,7 +168,7 @@ def _draw(axis, line: Line, x: np.ndarray, place: int) -> None:
         values[0],
         marker + style,
         color=colour,
-        label=shortened(line.label, 46),
+        label=shortened(line.label, 48),
         markersize=4,
         linewidth=1.5,
     )
