@@ -3,19 +3,21 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
-from biofm_jax.adapt.probe import Features
+from biofm_jax.adapt.features import Features
 from biofm_jax.data.bad_records import BadText
 from biofm_jax.data.in_memory import pack_examples
 from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
+from biofm_jax.models.heads import pool as pool_hidden
 from biofm_jax.models.transformer import TransformerSpec
 
 ROWS = 16  # rows of an embedding batch
+Pooling = Literal["mean", "cls"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +46,13 @@ class Encoder:
             return self.params
         return _initialiser(self.spec)(jax.random.key(seed))
 
-    def features_for_seeds(self) -> Callable[[int], Features]:
+    def features_for_seeds(
+        self, pooling: Pooling | None = None, layer: int | None = None
+    ) -> Callable[[int], Features]:
         """`features` by seed; a trained model has the same ones for every seed."""
         if self.params is None:
-            return self.features
-        fixed = self.features(0)
+            return lambda seed: self.features(seed, pooling, layer)
+        fixed = self.features(0, pooling, layer)
         return lambda seed: fixed
 
     def tokenize(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -74,11 +78,33 @@ class Encoder:
         longest = max(len(sequence) for sequence in sequences)
         return min(self.data.max_tokens, max(64, 1 << (longest - 1).bit_length()))
 
-    def features(self, seed: int) -> Features:
-        """A function from texts to (n, d) float32 pooled hidden states of the frozen model."""
-        params = {k: v for k, v in self.params_for(seed).items() if k != "head"}
-        model = dataclasses.replace(self.spec, head=None).build()
-        pool = jax.jit(lambda params, batch: model.apply(params, batch).pooled)
+    def features(
+        self, seed: int, pooling: Pooling | None = None, layer: int | None = None
+    ) -> Features:
+        """A function from texts to (n, d) float32 pooled hidden states of the frozen model.
+
+        Args:
+            seed: of random parameters.
+            pooling: the "mean" over tokens, or the first token's vector ("cls"); None: the
+                model's own.
+            layer: hidden states after this many blocks, before any final norm; 0 is the
+                embeddings. None: the model's output.
+
+        Raises:
+            UserError: the model has no such layer.
+        """
+        spec, params = _cut(self.spec, self.params_for(seed), layer)
+        if pooling is not None:
+            spec = dataclasses.replace(spec, pooling={"mean": "mean", "cls": "first"}[pooling])
+        model = spec.build()
+
+        def vectors(params, batch):
+            if layer == 0:
+                embeddings = model.apply(params, batch, collect=("layers",)).layers[0]
+                return pool_hidden(embeddings, batch, spec.pooling, spec.special)
+            return model.apply(params, batch).pooled
+
+        pool = jax.jit(vectors)
 
         def embed(texts: Sequence[str]) -> np.ndarray:
             if not len(texts):
@@ -94,6 +120,22 @@ class Encoder:
             return packed.gather([jax.device_get(pool(params, b)) for b in packed.batches])
 
         return embed
+
+
+def _cut(spec: TransformerSpec, params: Any, layer: int | None) -> tuple[TransformerSpec, Any]:
+    """The model without its head and, if a layer is named, without what comes after it."""
+    params = {name: part for name, part in params.items() if name != "head"}
+    spec = dataclasses.replace(spec, head=None)
+    if layer is None:
+        return spec, params
+    if not 0 <= layer <= spec.layers:
+        raise UserError(
+            f"layer {layer} is not in 0 (the embeddings) to {spec.layers} (the last block)"
+        )
+    blocks = max(layer, 1)  # no stack is empty
+    params = {name: part for name, part in params.items() if name != "final_norm"}
+    params["blocks"] = jax.tree.map(lambda stacked: stacked[:blocks], params["blocks"])
+    return dataclasses.replace(spec, layers=blocks, final_norm=False), params
 
 
 @functools.lru_cache(maxsize=4)

@@ -33,7 +33,7 @@ def loss_curve(rows: Sequence[dict]) -> str | None:
         return None
     axis.set(xlabel="step", ylabel="loss")
     axis.legend(frameon=False)
-    return _address(figure)
+    return png_address(figure)
 
 
 def predictions(result: Result) -> str:
@@ -60,7 +60,7 @@ def _roc(result: Result, given) -> str:
     axis.plot([0, 1], [0, 1], "--", color=QUIET, linewidth=1, label="chance")
     axis.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
-    return _address(figure)
+    return png_address(figure)
 
 
 def reliability(found: Calibration) -> str:
@@ -92,10 +92,16 @@ def _scatter(result: Result, given) -> str:
         axis.scatter(truth, predicted.ravel(), s=9, alpha=alpha, color=colour, linewidths=0)
         axis.set(title=label, xlabel=f"true{unit}")
     axes[0].set_ylabel(f"predicted{unit}")
-    return _address(figure)
+    return png_address(figure)
 
 
-def _address(figure: Figure) -> str:
+def shortened(name: str, letters: int = 36) -> str:
+    """A name that fits beside a panel: of a long path the end, which says more."""
+    return name if len(name) <= letters else "…" + name[1 - letters :]
+
+
+def png_address(figure: Figure) -> str:
+    """A finished figure as a PNG data address, in the style of the page."""
     for axis in figure.axes:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)

@@ -1,10 +1,12 @@
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 from toy_batches import TINY, compiled_once, parameters
 
 from biofm_jax.adapt.encoder import Encoder
+from biofm_jax.data.batch import Batch
 from biofm_jax.data.protein import ProteinData
 from biofm_jax.errors import UserError
 
@@ -84,3 +86,62 @@ def test_texts_are_cleaned_as_in_pretraining(features):
 def test_a_text_that_cannot_be_read_is_named(encoder):
     with pytest.raises(UserError, match=r"text 2.*residue"):
         encoder.tokenize(["MKTAYIAK", "MK1"])
+
+
+def test_any_layer_and_pooling_equals_the_collected_layers(encoder):
+    texts = proteins(3)
+    tokenizer = encoder.data.tokenizer()
+    model = dataclasses.replace(TINY, head=None).build()
+    params = {k: v for k, v in encoder.params.items() if k != "head"}
+    apply = jax.jit(lambda batch: model.apply(params, batch, collect=("layers",)))
+    states = []  # of each text: layer -> (t, d), alone in a row
+    for text in texts:
+        ids = tokenizer.encode(text)
+        row = np.full((1, 64), tokenizer.vocabulary.pad, np.int32)
+        row[0, : len(ids)] = ids
+        there = (np.arange(64) < len(ids)).astype(np.int32)[None]
+        places = np.arange(64, dtype=np.int32)[None] * there
+        out = apply(Batch(row, there, places, there[:, :1] - 1))
+        layers = {None: out.hidden, **dict(enumerate(out.layers))}
+        states.append({k: np.asarray(layer)[0, : len(ids)] for k, layer in layers.items()})
+    assert list(states[0]) == [None, 0, 1, 2]
+    for layer in states[0]:
+        for pooling in ("mean", "cls"):
+            got = encoder.features(0, pooling, layer)(texts)
+            for row, state in zip(got, states, strict=True):
+                want = state[layer].mean(0) if pooling == "mean" else state[layer][0]
+                np.testing.assert_allclose(row, want, atol=2e-5)
+
+
+def test_pooling_and_layer_are_the_models_own_unless_named(encoder, features):
+    texts = proteins(4)
+    np.testing.assert_array_equal(
+        encoder.features_for_seeds(pooling="mean")(0)(texts), features(texts)
+    )
+    first = dataclasses.replace(encoder, spec=dataclasses.replace(TINY, pooling="first"))
+    cls = encoder.features_for_seeds(pooling="cls")(3)
+    np.testing.assert_array_equal(first.features(0)(texts), cls(texts))
+    control = encoder.control().features_for_seeds(layer=1)
+    assert np.abs(control(0)(texts) - control(1)(texts)).max() > 1e-2
+
+
+def test_special_tokens_and_post_norm_models_are_cut_the_same_way():
+    """A mean of a named layer leaves out what the model's own mean leaves out."""
+    vocabulary = ProteinData().tokenizer().vocabulary
+    spec = dataclasses.replace(
+        TINY, special=(vocabulary.cls, vocabulary.eos), norm_position="post", final_norm=False
+    )
+    encoder = Encoder("toy", spec, ProteinData(max_tokens=128, segments=4), parameters(spec))
+    texts = proteins(3)
+    # Nothing follows the last block of such a model.
+    np.testing.assert_allclose(encoder.features(0, layer=2)(texts), encoder.features(0)(texts))
+    # The embeddings of a protein of one residue, all special tokens left out, are that residue's.
+    table = np.asarray(encoder.params["embed"]["tokens"])
+    alanine = encoder.tokenize(["AAA"])[0][1]
+    np.testing.assert_allclose(encoder.features(0, layer=0)(["AAA"])[0], table[alanine], atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [-1, 3])
+def test_a_layer_that_is_not_there(encoder, layer):
+    with pytest.raises(UserError, match=r"layer -?\d is not in 0 \(the embeddings\) to 2"):
+        encoder.features_for_seeds(layer=layer)

@@ -1,0 +1,156 @@
+"""Any adaptation with fewer labels, or with shuffled ones: label-fraction curves and a control."""
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+
+from biofm_jax.adapt.labelled import Adapter, Labelled
+from biofm_jax.errors import UserError
+
+FEWEST_PER_CLASS = 2
+FEWEST_NUMBERS = 8
+
+
+def method_name(
+    method: str,
+    *,
+    share: float | None = None,
+    shots: int | None = None,
+    shuffled: bool = False,
+    pooling: str | None = None,
+    layer: int | None = None,
+) -> str:
+    """The name of a method with its limits: `probe@3%`, `probe@8shot`, `probe-layer2+shuffled`.
+
+    All labels (`share=1`) are the method itself. Arguments as of `fraction_adapter`,
+    `few_shot_adapter`, `shuffled_adapter` and `Encoder.features`.
+
+    Raises:
+        UserError: both a share and shots.
+    """
+    if share is not None and shots is not None:
+        raise UserError("a share of the labels and a number of shots exclude one another")
+    name = method + (f"-{pooling}" if pooling else "")
+    name += "" if layer is None else f"-layer{layer}"
+    if share is not None and share != 1:
+        name += f"@{100 * share:g}%"
+    if shots is not None:
+        name += f"@{shots}shot"
+    return name + ("+shuffled" if shuffled else "")
+
+
+def read_method(name: str) -> tuple[str, float | None, int | None, bool]:
+    """What `method_name` made a name of: method (with pooling and layer), share, shots, shuffled.
+
+    The share of a name without one is 1; that of shots is None.
+    """
+    found = re.fullmatch(r"(.*?)(?:@([0-9.e+-]+)%|@([0-9]+)shot)?(\+shuffled)?", name)
+    method, percent, shots, shuffled = found.groups()
+    share = None if shots else float(percent) / 100 if percent else 1.0
+    return method, share, int(shots) if shots else None, bool(shuffled)
+
+
+def fraction_adapter(adapter: Adapter, share: float) -> Adapter:
+    """An adapter that sees a share of the labels.
+
+    In every label column it keeps, of each class of a binary label (of all, for a number),
+    the same share, rounded up; of the training labels never fewer than 2 per class or 8 numbers
+    where there are so many. The validation labels are cut by the same share, so that choosing
+    is no better informed than fitting. Which labels is drawn from the adaptation's seed, the same
+    for every model, and a smaller share is part of a larger one. Items left without a label are
+    left out.
+
+    Args:
+        adapter: what adapts.
+        share: above 0, at most 1 (then nothing changes).
+
+    Raises:
+        UserError: another share.
+    """
+    if not 0 < share <= 1:
+        raise UserError(f"a share of labels is above 0 and at most 1, not {share}: 3 % is 0.03")
+
+    def count(binary: bool, there: int) -> int:
+        # 0.07 * 100 is a little more than 7.
+        return int(np.ceil(share * there - 1e-9))
+
+    def at_least(binary: bool, there: int) -> int:
+        return max(FEWEST_PER_CLASS if binary else FEWEST_NUMBERS, count(binary, there))
+
+    def adapt(train: Labelled, valid: Labelled, test: Labelled, seed: int) -> np.ndarray:
+        if share < 1:
+            train = _limited(train, at_least, (seed, 0))
+            valid = _limited(valid, count, (seed, 1))
+        return adapter(train, valid, test, seed)
+
+    return adapt
+
+
+def few_shot_adapter(adapter: Adapter, shots: int) -> Adapter:
+    """An adapter that sees a few labels and no validation part.
+
+    A validation part would be more labels than the few (arXiv 2105.11447).
+
+    Args:
+        adapter: what adapts; it has to do without validation items.
+        shots: labels of each class in every column of binary labels, or numbers in every
+            column; all where there are fewer. Fewer shots are part of more.
+
+    Raises:
+        UserError: no shots.
+    """
+    if shots < 1:
+        raise UserError(f"the number of shots is {shots}; it must be 1 or more")
+
+    def adapt(train: Labelled, valid: Labelled, test: Labelled, seed: int) -> np.ndarray:
+        train = _limited(train, lambda binary, there: shots, (seed, 0))
+        return adapter(train, _items(valid, valid.targets[:0], np.arange(0)), test, seed)
+
+    return adapt
+
+
+def shuffled_adapter(adapter: Adapter) -> Adapter:
+    """An adapter whose labels belong to other items: the control that should find nothing.
+
+    The rows of labels are permuted within the training part and within the validation part,
+    which some methods fit on too. Around another limit, as
+    `shuffled_adapter(fraction_adapter(...))`, or within it: both keep the share.
+    """
+
+    def adapt(train: Labelled, valid: Labelled, test: Labelled, seed: int) -> np.ndarray:
+        shuffled = []
+        for number, part in enumerate((train, valid)):
+            # 2 and 3: these orders have nothing to do with those that choose a share.
+            order = np.random.default_rng((seed, 2 + number)).permutation(len(part))
+            shuffled.append(_items(part, part.targets[order], np.arange(len(part))))
+        return adapter(*shuffled, test, seed)
+
+    return adapt
+
+
+def _limited(part: Labelled, keep: Callable[[bool, int], int], seed: tuple[int, int]) -> Labelled:
+    """Some labels of a part, the first of each group in a seeded order.
+
+    Args:
+        part: the items.
+        keep: whether the column is binary, number of labels of a group -> how many to keep.
+        seed: of the order.
+    """
+    order = np.random.default_rng(seed).permutation(len(part))
+    kept = np.full_like(part.targets, np.nan)
+    for column, labels in enumerate(part.targets.T):
+        known = order[~np.isnan(labels[order])]
+        binary = bool(np.isin(labels[known], (0, 1)).all())
+        groups = [known[labels[known] == label] for label in (0, 1)] if binary else [known]
+        for group in groups:
+            chosen = group[: keep(binary, len(group))]
+            kept[chosen, column] = labels[chosen]
+    # In the order of the data: some learners depend on it.
+    have = np.flatnonzero(~np.isnan(kept).all(1))
+    return _items(part, kept[have], have)
+
+
+def _items(part: Labelled, targets: np.ndarray, index: np.ndarray) -> Labelled:
+    """The items at some indices, with these targets."""
+    return Labelled(tuple(part.ids[i] for i in index), tuple(part.texts[i] for i in index), targets)
