@@ -7,7 +7,7 @@ from toy_sequences import BASES, brute_force, draw, families, mutate
 
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.canonical import reverse_complement
-from biofm_jax.evaluate.kmers import Kmers, kmer_similarity
+from biofm_jax.evaluate.kmers import Kmers, _codes, _letters, kmer_similarity
 from biofm_jax.evaluate.similarity import ecfp4_similarity
 
 
@@ -104,12 +104,15 @@ def test_prose_is_scored_by_the_plain_share():
     assert "(59% of all 5-mers" in kmer_similarity([text], Kmers(5)).at_least(0.9)
 
 
-def test_codes_do_not_overflow_on_large_alphabets():
-    """30 letters of 20,000 signs do not fit 64 bits: equal windows are still equal."""
+def test_codes_do_not_overflow():
+    """4 ** 40 does not fit 64 bits, where a first letter would be lost: windows stay apart."""
     rng = np.random.default_rng(5)
-    text = "".join(map(chr, rng.integers(0x4E00, 0x9E00, 200)))
-    found = identity(kmer_similarity([text, text[50:150], text[::-1]], Kmers(30)))
-    assert found[0, 1] == pytest.approx(1) and found[0, 2] == 0
+    tail = draw(rng, 39, BASES)
+    texts = [first + tail + other for first in "ACGT" for other in "ACGT"]
+    joined = "".join(texts)
+    codes = _codes(_letters(joined), 40)
+    windows = [joined[i : i + 40] for i in range(len(joined) - 39)]
+    assert len(set(zip(windows, codes.tolist()))) == len(set(windows)) == len(set(codes.tolist()))
 
 
 def test_nearest_is_the_most_alike():
@@ -122,6 +125,16 @@ def test_nearest_is_the_most_alike():
     np.testing.assert_allclose(best, all_pairs[:20, 20:].max(1), rtol=1e-6)
     np.testing.assert_allclose(all_pairs[rows, columns[place]], best, rtol=1e-6)
     assert not similarity.nearest(rows, np.array([], int))[1].any()
+
+
+def test_blocks_make_no_difference(monkeypatch):
+    texts, _ = families(np.random.default_rng(7), 12)
+    similarity = kmer_similarity(texts, Kmers(5))
+    whole = identity(similarity), similarity.nearest(np.arange(9), np.arange(9, len(texts)))
+    monkeypatch.setattr("biofm_jax.evaluate.similarity._CELLS", 3 * len(texts))
+    parts = identity(similarity), similarity.nearest(np.arange(9), np.arange(9, len(texts)))
+    np.testing.assert_array_equal(whole[0], parts[0])
+    np.testing.assert_array_equal(whole[1], parts[1])
 
 
 def test_molecules_are_compared_as_rdkit_does():

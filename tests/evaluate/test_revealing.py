@@ -12,20 +12,25 @@ NUMBER = RNG.normal(size=N)
 CLASS = RNG.integers(0, 4, N).astype(float)
 
 
+@pytest.fixture
+def rng():
+    return np.random.default_rng(1)
+
+
 def found(cells, target, classes=False, **more):
     return revealing_columns({"column": cells}, target[:, None], ("y",), classes, **more)
 
 
-def test_innocent_columns_are_not_named():
+def test_innocent_columns_are_not_named(rng):
     columns = {
-        "noise": RNG.normal(size=N),
-        "site": RNG.choice(list("abcd"), N).tolist(),
-        "id": [f"item {i}" for i in RNG.permutation(N)],
-        "age": [None if r < 0.1 else int(90 * r) for r in RNG.random(N)],
+        "noise": rng.normal(size=N),
+        "site": rng.choice(list("abcd"), N).tolist(),
+        "id": [f"item {i}" for i in rng.permutation(N)],
+        "age": [None if r < 0.1 else int(90 * r) for r in rng.random(N)],
         "constant": ["x"] * N,
         "blank": [None] * N,
-        "useful": BINARY + RNG.normal(size=N),
-        "also useful": NUMBER + 0.5 * RNG.normal(size=N),
+        "useful": BINARY + rng.normal(size=N),
+        "also useful": NUMBER + 0.5 * rng.normal(size=N),
     }
     for target, classes in ((BINARY, False), (NUMBER, False), (CLASS, True)):
         assert revealing_columns(columns, target[:, None], ("y",), classes) == ()
@@ -44,33 +49,33 @@ def test_a_copy_of_the_label_is_found():
     assert (row.rule, row.measure) == ("its categories", "AUROC")
 
 
-def test_scores_are_those_of_the_libraries():
-    noisy = BINARY + 0.2 * RNG.normal(size=N)
+def test_scores_are_those_of_the_libraries(rng):
+    noisy = BINARY + 0.2 * rng.normal(size=N)
     (row,) = found(noisy, BINARY, limit=0.5)
     assert row.score == pytest.approx(roc_auc_score(BINARY, noisy))
-    noisy = NUMBER + 0.05 * RNG.normal(size=N)
+    noisy = NUMBER + 0.05 * rng.normal(size=N)
     (row,) = found(noisy, NUMBER)
     assert row.score == pytest.approx(stats.spearmanr(noisy, NUMBER).statistic)
 
 
-def test_other_ways_to_tell():
+def test_other_ways_to_tell(rng):
     (row,) = found([None if y else "2015" for y in BINARY], BINARY)
     assert row.score == pytest.approx(1.0)  # only whether it is there
     (row,) = found(
-        np.where(BINARY == 1, RNG.uniform(-1, 1, N), RNG.choice([-9.0, 9], N) + NUMBER), BINARY
+        np.where(BINARY == 1, rng.uniform(-1, 1, N), rng.choice([-9.0, 9], N) + NUMBER), BINARY
     )
     assert row.rule == "its ranges"  # the middle against both ends
     (row,) = found([f"{'case' if y else 'control'}_{i}" for i, y in enumerate(BINARY)], BINARY)
     assert row.rule == "its order"  # the prefix of a name
 
 
-def test_what_tells_of_a_part_is_found():
+def test_what_tells_of_a_part_is_found(rng):
     """Why a trial stopped is known of half the failures, and only of them."""
-    why = ["slow accrual" if not y and r < 0.5 else "" for y, r in zip(BINARY, RNG.random(N))]
+    why = ["slow accrual" if not y and r < 0.5 else "" for y, r in zip(BINARY, rng.random(N))]
     (row,) = found(why, BINARY)
     assert row.measure == "share of one label" and row.score == 1.0
     assert row.rows == pytest.approx(np.mean([bool(w) for w in why]))
-    mixed = [w and str(RNG.integers(1000)) for w in why]
+    mixed = [w and str(rng.integers(1000)) for w in why]
     (row,) = found(mixed, BINARY)
     assert row.rule == "not being blank"
     few = [w if i < 40 else "" for i, w in enumerate(why)]

@@ -32,7 +32,10 @@ def test_near_duplicates_never_cross_parts(identity, share):
     assert [len(p) / len(texts) for p in parts(fold)] == pytest.approx([0.7, 0.15, 0.15], abs=0.03)
 
 
-def test_groups_are_the_families():
+@pytest.mark.parametrize("cells", [4_000_000, 1000])
+def test_groups_are_the_families(monkeypatch, cells):
+    """Compared in one block, and in many."""
+    monkeypatch.setattr("biofm_jax.evaluate.similarity._CELLS", cells)
     texts, family = families(np.random.default_rng(1), 60, 0.1)
     assert adjusted_rand_score(family, homology_groups(texts, 0.5)) == 1.0
 
