@@ -111,7 +111,10 @@ def evaluate(arguments: list[str]) -> int:
     from biofm_jax.evaluate.table import rows_by_task, rows_to_table
 
     options = _parse(compare.Evaluate, arguments, "evaluate")
-    plan = compare.plan(options.task, options.method, options.seeds)
+    methods = compare.limited(
+        options.method, options.fraction, options.shots, options.shuffle_labels
+    )
+    plan = compare.plan(options.task, methods, options.seeds)
     if options.dry_run:
         _print_rows("dry run", [{"task": t.name, "method": m} for t, m in plan], options.json)
         return DONE

@@ -10,14 +10,26 @@ from typing import Literal
 import tyro
 
 from biofm_jax.adapt.encoder import Encoder
+from biofm_jax.adapt.features import Remembered
 from biofm_jax.adapt.finetune import FinetuneSpec, finetune_adapter
+from biofm_jax.adapt.fractions import (
+    few_shot_adapter,
+    fraction_adapter,
+    method_name,
+    read_method,
+    shuffled_adapter,
+)
+from biofm_jax.adapt.knn import knn_adapter
 from biofm_jax.adapt.labelled import Adapter
 from biofm_jax.adapt.probe import Kind, probe_adapter
+from biofm_jax.adapt.prototypes import prototypes_adapter
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.run import Contender, evaluate
 from biofm_jax.evaluate.table import Row
 from biofm_jax.evaluate.task import Task, all_tasks, get_task
 from biofm_jax.experiment import load_encoder
+
+FROZEN = {"probe": probe_adapter, "knn": knn_adapter, "prototypes": prototypes_adapter}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +40,12 @@ class Evaluate:
         model: folder of a finished run (its last checkpoint; FOLDER@best for the best one), or
             random:EXPERIMENT.py for an untrained control.
         task: names of `biofm list tasks`; a pattern such as flip_gb1/* takes several.
-        method: probe (linear model on frozen features) and/or finetune (all parameters).
+        method: on frozen features probe (linear model), knn (nearest neighbours) and prototypes
+            (class centroids; binary labels only); finetune (all parameters).
+        fraction: shares of the labels in %, such as 1 3 10 30 100 for a curve.
+        shots: numbers of labels of each class instead (or of all, for numbers), such as 4 16.
+        shuffle_labels: run everything once more with labels that belong to other items, the
+            control that should find nothing.
         seeds: number of seeds, from 0: each is one adaptation and one control.
         out: folder of the result files; baselines there are computed once.
         finetune: how to fine-tune.
@@ -38,7 +55,10 @@ class Evaluate:
 
     model: tyro.conf.Positional[str]
     task: tuple[str, ...]
-    method: tuple[Literal["probe", "finetune"], ...] = ("probe",)
+    method: tuple[Literal["probe", "knn", "prototypes", "finetune"], ...] = ("probe",)
+    fraction: tuple[float, ...] = ()
+    shots: tuple[int, ...] = ()
+    shuffle_labels: bool = False
     seeds: int = 3
     out: Path = Path("results")
     finetune: FinetuneSpec = FinetuneSpec()
@@ -46,11 +66,49 @@ class Evaluate:
     json: bool = False
 
 
+def limited(
+    methods: Sequence[str],
+    fraction: Sequence[float] = (),
+    shots: Sequence[int] = (),
+    shuffle_labels: bool = False,
+) -> list[str]:
+    """The names of methods with each limit to their labels, as `fractions.method_name` writes them.
+
+    Args:
+        methods: without limits.
+        fraction: shares of the labels in %; neither these nor shots stands for all labels.
+        shots: numbers of labels.
+        shuffle_labels: whether each comes a second time with shuffled labels.
+
+    Raises:
+        UserError: a share that is none, no shots.
+    """
+    for share in fraction:
+        if not 0 < share <= 100:
+            raise UserError(f"--fraction {share:g} is no share in %: above 0, at most 100")
+    for count in shots:
+        if count < 1:
+            raise UserError(f"--shots is {count}; it must be 1 or more")
+    limits = [{"share": share / 100} for share in fraction] + [{"shots": n} for n in shots]
+    mixed = (False, True) if shuffle_labels else (False,)
+    return [
+        method_name(method, **limit, shuffled=shuffled)
+        for method in methods
+        for limit in limits or [{}]
+        for shuffled in mixed
+    ]
+
+
 def plan(patterns: Sequence[str], methods: Sequence[str], seeds: int) -> list[tuple[Task, str]]:
     """The (task, method) pairs of an evaluation, in order.
 
+    Args:
+        patterns: names of tasks, `*` stands for any part.
+        methods: as `limited` names them.
+        seeds: number of seeds.
+
     Raises:
-        UserError: an unknown task, or no seed.
+        UserError: an unknown task, no seed, or prototypes of numbers.
     """
     if seeds < 1:
         raise UserError(f"--seeds is {seeds}; it must be 1 or more")
@@ -58,7 +116,11 @@ def plan(patterns: Sequence[str], methods: Sequence[str], seeds: int) -> list[tu
     for pattern in patterns:
         found = fnmatch.filter(all_tasks(), pattern)
         names += found or [get_task(pattern).name]
-    return [(get_task(name), method) for name in dict.fromkeys(names) for method in methods]
+    pairs = [(get_task(name), method) for name in dict.fromkeys(names) for method in methods]
+    for task, method in pairs:
+        if read_method(method)[0] == "prototypes" and task.kind != "binary":
+            raise UserError(f"prototypes are of classes, and {task.name} has numbers: use knn")
+    return pairs
 
 
 def run(
@@ -92,7 +154,7 @@ def run(
                 f"{task.name} is a task of {task.modality} models; {model} reads "
                 f"{encoder.data.kind}"
             )
-    adapters = _Adapters(finetune)
+    adapters = Adapters(finetune)
     control = None if encoder.params is None else encoder.control()
     return [
         evaluate(
@@ -111,24 +173,32 @@ def run(
     ]
 
 
-class _Adapters:
-    """Adapters by model, method and kind of label, kept: a probe embeds each text only once."""
+class Adapters:
+    """Adapters by model, method and kind of label, kept: each text is embedded only once."""
 
     def __init__(self, finetune: FinetuneSpec):
         self._finetune = finetune
-        self._features: dict[str, Callable] = {}
+        self._features: dict[str, Remembered] = {}
         self._kept: dict[tuple, Adapter] = {}
 
     def of(self, encoder: Encoder, method: str, kind: Kind) -> Adapter:
+        """The adapter of a model by the name of a method, with its limits."""
         key = encoder.name, method, kind
         if key not in self._kept:
             self._kept[key] = self._make(encoder, method, kind)
         return self._kept[key]
 
     def _make(self, encoder: Encoder, method: str, kind: Kind) -> Adapter:
-        if method == "finetune":
-            return finetune_adapter(encoder, self._finetune, kind, show=True)
-        features = self._features.setdefault(
-            encoder.name, functools.cache(encoder.features_for_seeds())
-        )
-        return probe_adapter(features, kind)
+        base, share, shots, shuffled = read_method(method)
+        if base == "finetune":
+            adapter = finetune_adapter(encoder, self._finetune, kind, show=True)
+        else:
+            if encoder.name not in self._features:
+                found = Remembered(functools.cache(encoder.features_for_seeds()))
+                self._features[encoder.name] = found
+            adapter = FROZEN[base](self._features[encoder.name], kind)
+        if shots is not None:
+            adapter = few_shot_adapter(adapter, shots)
+        elif share < 1:
+            adapter = fraction_adapter(adapter, share)
+        return shuffled_adapter(adapter) if shuffled else adapter

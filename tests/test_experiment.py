@@ -11,6 +11,7 @@ import pytest
 from biofm_jax import compare
 from biofm_jax.adapt.finetune import FinetuneSpec
 from biofm_jax.errors import UserError
+from biofm_jax.evaluate.report import write_report
 from biofm_jax.experiment import load_encoder, load_experiment, train
 
 ROOT = Path(__file__).parents[1]
@@ -67,3 +68,34 @@ def test_the_readmes_experiment_can_be_run(tmp_path):
     path = tmp_path / "example.py"
     path.write_text(example)
     load_experiment(str(path)).check(devices=1)
+
+
+def test_methods_are_named_with_their_limits():
+    assert compare.limited(["probe"]) == ["probe"]
+    found = compare.limited(["probe", "knn"], fraction=(3, 100), shots=(4,), shuffle_labels=True)
+    assert found[:6] == [
+        "probe@3%",
+        "probe@3%+shuffled",
+        "probe",
+        "probe+shuffled",
+        "probe@4shot",
+        "probe@4shot+shuffled",
+    ]
+    assert len(found) == 12
+    for wrong in ({"fraction": (0,)}, {"fraction": (130,)}, {"shots": (0,)}):
+        with pytest.raises(UserError, match=r"--fraction|--shots"):
+            compare.limited(["probe"], **wrong)
+    with pytest.raises(UserError, match="use knn"):
+        compare.plan(["esol"], ["prototypes@3%"], seeds=1)
+
+
+def test_a_label_fraction_curve_of_a_run(runs, tmp_path):
+    methods = compare.limited(["probe", "knn"], fraction=(10, 100), shuffle_labels=True)
+    pairs = compare.plan(["quickstart/*"], methods, seeds=1)
+    rows = compare.run(f"{runs}/measured", pairs, 1, FinetuneSpec(), tmp_path, progress=print)
+    value = {row.method: row.value.score.value for row in rows}
+    assert value["probe"] < value["probe@10%"] < value["probe+shuffled"] * 1.1
+    assert value["probe"] < value["probe+shuffled"] and value["knn"] < value["knn+shuffled"]
+    page = write_report([tmp_path], tmp_path / "report.html").html.read_text()
+    for heading in ("Paired comparisons", "Fewer labels", "Leaks between training"):
+        assert heading in page

@@ -76,7 +76,7 @@ def reliability(found: Calibration) -> str:
     axis.plot([0, 1], [0, 1], "--", color=QUIET, linewidth=1)
     axis.errorbar(x, y, spread, fmt="o-", color=MODEL, markersize=3, linewidth=1.4, capsize=2)
     axis.set(xlabel="predicted probability of 1", ylabel="observed share of 1", aspect="equal")
-    return _address(figure)
+    return png_address(figure)
 
 
 def _scatter(result: Result, given) -> str:

@@ -9,10 +9,19 @@ from pathlib import Path
 
 import jinja2
 
+from biofm_jax.adapt.fractions import method_name, read_method
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate import figures
 from biofm_jax.evaluate.calibration import Calibration
+from biofm_jax.evaluate.curves import label_curves
 from biofm_jax.evaluate.leak_text import leak_lines
+from biofm_jax.evaluate.multiple import (
+    against_controls,
+    compare_all,
+    comparisons_to_table,
+    every_pair,
+)
+from biofm_jax.evaluate.ranks import rank_figure, rank_rows
 from biofm_jax.evaluate.results import read_results
 from biofm_jax.evaluate.table import (
     Row,
@@ -161,6 +170,9 @@ def _render(
         cells=[[_unbroken(cell) for cell in line] for line in cells],
         rows=[_row_view(row) for row in rows],
         elsewhere=_elsewhere(rows),
+        curves=label_curves(rows),
+        ranks=_rank_picture(rows),
+        comparisons=_comparisons(rows),
         runs=[_run_view(run) for run in runs],
     )
 
@@ -211,6 +223,26 @@ def _calibration_text(found: Calibration | None) -> str:
         f"right would show {with_interval(found.ece_by_chance)}. "
         f"Brier score {with_interval(found.brier)}."
     )
+
+
+def _with_all_labels(rows: list[Row]) -> list[Row]:
+    """The rows of methods that saw every label, as it is."""
+    return [row for row in rows if method_name(read_method(row.method)[0]) == row.method]
+
+
+def _rank_picture(rows: list[Row]) -> str | None:
+    """Mean ranks over the tasks that all share; None where there is nothing to rank."""
+    try:
+        return rank_figure(rank_rows(_with_all_labels(rows)))
+    except UserError:
+        return None
+
+
+def _comparisons(rows: list[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]] | None:
+    """Header and cells of the paired tests, corrected for their number."""
+    whole = _with_all_labels(rows)
+    pairs = against_controls(whole) + every_pair(whole)
+    return comparisons_to_table(compare_all(pairs)) if pairs else None
 
 
 def _elsewhere(rows: list[Row]) -> list[tuple[str, Published]]:

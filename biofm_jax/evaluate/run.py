@@ -78,7 +78,7 @@ def evaluate(
     dataset = dataset or task.data(None)
     progress(f"{task.name}: baseline {', '.join(task.baselines)}")
     baselines = baseline_scores(task, dataset, out)
-    leaks = leak_report(dataset, task.modality, classes=task.kind != "number")
+    leaks = leak_report(dataset, task.modality, classes=task.kind == "class")
     for finding in leaks.findings:
         progress(f"{task.name}: leak: {finding}")
     truth, fold = dataset.tested.targets, dataset.folds[0]

@@ -36,7 +36,7 @@ def run(job: dict) -> None:
     for item in job["evaluated"]:
         task, method = get_task(item["task"]), item["method"]
         options = specs.decode(item["options"])
-        adapt = adapters.setdefault(options, compare._Adapters(options))
+        adapt = adapters.setdefault(options, compare.Adapters(options))
         contender = Contender(
             model=label,
             method=method,

@@ -61,7 +61,7 @@ def test_page_and_table(run, tmp_path):
     assert "--task <toy>" in text  # escaped, not swallowed
     assert "Other protocol" in text and "random split" in text
     pictures = [value for name, value in page.attributes if name == "src"]
-    assert len(pictures) == 3  # a scatter, a ROC and a loss curve
+    assert len(pictures) == 4  # ranks, a scatter, a ROC and a loss curve
     for picture in pictures:
         kind, data = picture.split(",")
         assert kind == "data:image/png;base64"
