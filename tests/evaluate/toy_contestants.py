@@ -1,6 +1,7 @@
 """Contestants with planted quality, for the tests of comparisons."""
 
 import numpy as np
+from scipy.special import expit
 
 from biofm_jax.evaluate.contestants import Contestant
 from biofm_jax.evaluate.metrics import METRICS
@@ -25,6 +26,8 @@ def rivals(metric, n, noise=(1.0, 1.0), seed=0, seeds=(1, 1), shared=0.5):
         signal + shared * common + deviation * rng.normal(size=(count, n, 1))
         for deviation, count in zip(noise, seeds)
     ]
+    if METRICS[metric].kind == "binary":
+        guesses = [expit(2 * guess) for guess in guesses]
     if METRICS[metric].kind == "class":
         truth, guesses = (truth > 0).astype(float), [(g > 0).astype(float) for g in guesses]
     return [made(name, truth, guess, metric) for name, guess in zip(("one", "other"), guesses)]
