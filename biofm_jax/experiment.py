@@ -136,14 +136,12 @@ def load_experiment(name: str) -> Experiment:
         UserError: no such file or variant, or the file defines no experiment.
     """
     path, _, variant = name.partition(":")
-    if path.endswith(".json") and Path(path).is_file():
-        return Experiment.from_json(_read_json(Path(path)))
     experiment, variants = experiment_file(path)
     return apply_variant(name, experiment, variants, variant) if variant else experiment
 
 
 def experiment_file(path: str) -> tuple[Experiment, dict]:
-    """The experiment of a Python file, and its variants.
+    """The experiment of a Python file and its variants, or that of a run's record.
 
     Raises:
         UserError: no such file, or it defines no experiment.
@@ -154,6 +152,8 @@ def experiment_file(path: str) -> tuple[Experiment, dict]:
         )
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UserError(f"there is no experiment file {path}{hint}")
+    if path.endswith(".json"):
+        return Experiment.from_json(_read_json(Path(path))), {}
     found = runpy.run_path(path)
     experiment = found.get("experiment")
     if not isinstance(experiment, Experiment):

@@ -115,8 +115,8 @@ class Cell:
 
 def folder_name(label: str, seed: int) -> str:
     """A folder for a label and a seed; labels that only differ in odd characters stay apart."""
-    plain = re.sub(r"[^A-Za-z0-9_.=+-]+", "-", label)[:80]
-    if plain != label.replace(" ", "-"):
+    plain = ",".join(re.sub(r"[^A-Za-z0-9_.=+-]+", "-", part) for part in label.split(" "))[:80]
+    if plain != label.replace(" ", ","):
         plain += "-" + hashlib.sha256(label.encode()).hexdigest()[:6]
     return f"{plain}_{seed}"
 

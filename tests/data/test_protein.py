@@ -1,3 +1,4 @@
+import dataclasses
 import gzip
 
 import numpy as np
@@ -78,6 +79,19 @@ def test_duplicates_stay_on_one_side(fasta):
     assert sorted(np.concatenate([e[e >= 0] for e in trained])) == list(rest)
 
 
+def test_a_fraction_of_the_training_records(fasta):
+    whole = ProteinData(path=str(fasta), holdout=0.2, max_tokens=128)
+    part = dataclasses.replace(whole, fraction=0.3)
+
+    def used(data, **more):
+        batches = data.batches(data.open(), batch_size=2, seed=0, epochs=1, **more)
+        numbers = [batch.examples for batch in batches]
+        return set(np.concatenate([e[e >= 0] for e in numbers]))
+
+    assert used(part) < used(whole) and 0.1 < len(used(part)) / len(used(whole)) < 0.5
+    assert used(part, holdout=True) == used(whole, holdout=True)
+
+
 def test_without_packing_a_row_holds_one(fasta):
     data = ProteinData(path=str(fasta), pack=False, max_tokens=128)
     batch = next(data.batches(data.open(), batch_size=4, seed=0))
@@ -94,6 +108,7 @@ def test_without_packing_a_row_holds_one(fasta):
         ({"holdout": 1.0}, "holdout is 1.0"),
         ({"tolerance": -0.1}, "tolerance -0.1"),
         ({"max_tokens": 0}, "max_tokens is 0"),
+        ({"fraction": 0.0}, "data.fraction is 0.0"),
         ({"holdout": 0.0}, "held out; change --data.holdout"),
     ],
 )

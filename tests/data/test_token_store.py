@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -62,21 +63,32 @@ def test_hash_is_the_same_on_every_machine():
     assert text_hash("MKT") == 0xF5EB2044FE50966F
 
 
-def test_split_shares_and_extremes():
+@pytest.fixture
+def store():
+    """10,000 records with random hashes."""
     rng = np.random.default_rng(0)
-    store = TokenStore.from_arrays([np.array([4])] * 10_000, esm2_tokenizer().vocabulary)
-    store = TokenStore(
-        store.ids,
-        store.offsets,
-        rng.integers(0, 2**64, 10_000, np.uint64, endpoint=False),
-        1,
-        store.vocabulary,
-        store.names,
-    )
+    plain = TokenStore.from_arrays([np.array([4])] * 10_000, esm2_tokenizer().vocabulary)
+    hashes = rng.integers(0, 2**64, 10_000, np.uint64, endpoint=False)
+    return dataclasses.replace(plain, hashes=hashes)
+
+
+def test_split_shares_and_extremes(store):
     assert len(store.split(0.1, held=True)) == pytest.approx(1000, abs=120)
     assert len(store.split(0.0, held=True)) == 0
     # A larger share holds what a smaller one held.
     assert set(store.split(0.1, held=True)) < set(store.split(0.2, held=True))
+
+
+def test_a_fraction_is_a_part_of_a_larger_one_and_never_held_out(store):
+    held, rest = store.split(0.2, held=True), store.split(0.2, held=False)
+    before = set()
+    for fraction in (0.01, 0.1, 0.5, 1.0):
+        used = store.split(0.2, held=False, fraction=fraction)
+        assert len(used) == pytest.approx(8000 * fraction, rel=0.2)
+        assert before < set(used) and not set(used) & set(held)
+        np.testing.assert_array_equal(store.split(0.2, held=True, fraction=fraction), held)
+        before = set(used)
+    assert before == set(rest)
 
 
 def test_store_of_a_prepared_folder_is_beside_the_records(fasta, tmp_path):

@@ -1,4 +1,4 @@
-"""Small results and tasks that the tests of this room share."""
+"""Small results and tasks that the tests of several rooms share."""
 
 import numpy as np
 

@@ -1,0 +1,72 @@
+"""The FLOP rule against XLA's own count of an unrolled model, and by hand."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from biofm_jax.data.batch import Batch
+from biofm_jax.models.flops import train_flops
+from biofm_jax.models.heads import LanguageHead, PredictionHead, ProjectionHead
+from biofm_jax.models.transformer import TransformerSpec
+
+ROWS, TOKENS, SLOTS, PREDICTED = 1, 256, 4, 38
+# Plain attention computes every pair of a row, so that the attended length is that of the row.
+SPEC = TransformerSpec(layers=2, width=256, heads=4, scan=False, backend="reference")
+CASES = {
+    "language": {},
+    "gated_grouped": {"gated": True, "feedforward": 512, "kv_heads": 1, "head_width": 96},
+    "plain_head": {"head": LanguageHead(transform=False, tied=False), "vocabulary": 2048},
+    "projection": {"head": ProjectionHead(512, 3)},
+    "prediction": {"head": PredictionHead(64)},
+}
+
+
+def counted(spec: TransformerSpec, predict: int | None) -> float:
+    """FLOPs of a token by the compiler's count of forward and backward pass."""
+    model = spec.build()
+    params = jax.eval_shape(model.init, jax.random.key(0), None)
+    ids = jax.ShapeDtypeStruct((ROWS, TOKENS), jnp.int32)
+    places = None if predict is None else jax.ShapeDtypeStruct((ROWS, predict), jnp.int32)
+    slots = jax.ShapeDtypeStruct((ROWS, SLOTS), jnp.int32)
+
+    def loss(params, batch):
+        return (model.apply(params, batch).logits.astype(jnp.float32) ** 2).sum()
+
+    lowered = jax.jit(jax.grad(loss)).lower(params, Batch(ids, ids, ids, slots, predict=places))
+    fast = {"xla_backend_optimization_level": 0}
+    return lowered.compile(compiler_options=fast).cost_analysis()["flops"] / (ROWS * TOKENS)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_rule_is_what_the_compiler_counts(name):
+    spec = dataclasses.replace(SPEC, **CASES[name])
+    rule = train_flops(spec, TOKENS, predicted=1.0, pooled=SLOTS / TOKENS)
+    # The compiler also counts norms, softmax and activations: 1 % at this width.
+    assert 1.0 < counted(spec, None) / rule < 1.03
+
+
+def test_only_predicted_positions_pay_for_the_head():
+    spec = dataclasses.replace(SPEC, vocabulary=2048)
+    rule = train_flops(spec, TOKENS, predicted=PREDICTED / TOKENS)
+    assert 1.0 < counted(spec, PREDICTED) / rule < 1.03
+    assert train_flops(spec, TOKENS, predicted=1.0) > 1.2 * rule
+
+
+def test_the_rule_by_hand():
+    layers, d, f, v, t = 3, 64, 256, 33, 50
+    spec = TransformerSpec(vocabulary=v, layers=layers, width=d, heads=4)
+    head = 6 * (d * d + v * d) * 0.15
+    body = 6 * layers * (4 * d * d + 2 * f * d)
+
+    def attention(**changes):
+        changed = dataclasses.replace(spec, **changes)
+        return train_flops(changed, t, predicted=0.15) - body - head
+
+    assert attention() == pytest.approx(12 * layers * d * t)
+    assert attention(causal=True) == pytest.approx(6 * layers * d * t)
+    # A window reaches to both sides, and no further than the example.
+    assert attention(window=5) == pytest.approx(12 * layers * d * 11)
+    assert attention(window=100) == pytest.approx(12 * layers * d * t)
+    assert attention(window=5, causal=True) == pytest.approx(12 * layers * d * 6)

@@ -1,0 +1,84 @@
+"""Gathering of results written by hand."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from toy_results import result
+
+from biofm_jax.adapt.finetune import FinetuneSpec
+from biofm_jax.evaluate.results import write_result
+from biofm_jax.experiment import load_experiment
+from biofm_jax.sweep.cells import Cell, Work
+from biofm_jax.sweep.gather import gather, write
+
+
+@pytest.fixture
+def sweep(tiny, tmp_path):
+    """Two labels with two seeds, evaluated on two tasks; a foreign result and a broken one."""
+    experiment = load_experiment(tiny)
+    cells = [
+        Cell(label, seed, experiment, tmp_path / "cells" / f"{label}_{seed}")
+        for seed in (0, 1)
+        for label in ("b", "a")
+    ]
+    pairs = (("two", "probe"), ("one", "probe"))
+    work = Work(pairs, FinetuneSpec(), tmp_path / "results", "biofm sweep x")
+    for cell in cells:
+        (cell.folder / "checkpoints" / "4").mkdir(parents=True)
+        row = {"step": 4, "validation_loss": 1.0 + cell.seed}
+        (cell.folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+        done = [work.key(*pair) for pair in pairs]
+        (cell.folder / "evaluated.json").write_text(json.dumps(done))
+        for task, _ in pairs:
+            write_result(result(task=task, model=cell.label, seed=cell.seed), work.results)
+    write_result(result(task="one", model="other"), work.results)
+    write_result(result(task="one", model="a", seed=7), work.results)
+    write_result(result(task="three", model="a"), work.results)
+    return cells, work
+
+
+def test_rows_come_in_the_order_of_the_sweep(sweep):
+    outcome = gather(*sweep, same_targets=True)
+    assert [(row.task, row.model, row.seeds) for row in outcome.rows] == [
+        ("two", "b", (0, 1)), ("two", "a", (0, 1)), ("one", "b", (0, 1)), ("one", "a", (0, 1))
+    ]  # fmt: skip
+    assert not outcome.unfinished and not outcome.problems and not outcome.failed
+    assert [row.mean for row in outcome.losses] == [1.5, 1.5]
+    titles = [title for title, _ in outcome.tables()]
+    assert [title.split(":")[0] for title in titles[:2]] == ["two", "one"]
+    assert titles[2] == "held-out loss (nats per target, mean over seeds)"
+
+
+def test_what_is_written(sweep, tmp_path):
+    cells, work = sweep
+    (tmp_path / "results" / "cut.result.json").write_text("{")
+    cells.append(dataclasses.replace(cells[0], label="c", folder=tmp_path / "cells" / "c_0"))
+    outcome = gather(cells, work, same_targets=False)
+    write(outcome, tmp_path / "out")
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert "| two | probe | b | 2 | RMSE" in text and "does not rank them" in text
+    assert "| c seed 0 | waiting |  |" in text and "Not read: " in text and "cut.result" in text
+    assert (tmp_path / "out" / "comparison.png").read_bytes()[:4] == b"\x89PNG"
+    found = json.loads(json.dumps(outcome.to_json()))
+    assert found["results"][0]["model"] == "b" and found["losses"][0]["mean"] == 1.5
+
+
+def test_a_loss_counts_only_of_a_run_that_ended(sweep):
+    cells, work = sweep
+    (cells[0].folder / "checkpoints" / "4").rmdir()
+    outcome = gather(cells, work, same_targets=True)
+    by_label = {row.label: row for row in outcome.losses}
+    assert by_label["b"].seeds == (1,) and by_label["b"].deviation is None
+    assert by_label["a"].seeds == (0, 1)
+    assert [line["cell"] for line in outcome.unfinished] == ["b seed 0"]
+
+
+def test_nothing_yet(tiny, tmp_path):
+    cell = Cell("a", 0, load_experiment(tiny), tmp_path / "cells" / "a_0")
+    work = Work((("one", "probe"),), FinetuneSpec(), Path(tmp_path / "results"), "")
+    outcome = gather([cell], work, same_targets=True)
+    assert not outcome.rows and not outcome.losses and outcome.figure() is None
+    write(outcome, tmp_path / "out")
+    assert "| a seed 0 | waiting |" in (tmp_path / "out" / "table.md").read_text()
