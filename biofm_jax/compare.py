@@ -5,7 +5,7 @@ import fnmatch
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import tyro
 
@@ -23,12 +23,15 @@ from biofm_jax.adapt.knn import knn_adapter
 from biofm_jax.adapt.labelled import Adapter
 from biofm_jax.adapt.probe import Kind, probe_adapter
 from biofm_jax.adapt.prototypes import prototypes_adapter
+from biofm_jax.adapt.zero_shot import Score, zero_shot_adapter
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.run import Contender, evaluate
 from biofm_jax.evaluate.table import Row
 from biofm_jax.evaluate.task import Task, all_tasks, get_task
 from biofm_jax.experiment import load_encoder
 
+ZERO_SHOT = get_args(Score)
+OF_ORDER = ("spearman", "auroc", "auprc")
 FROZEN = {"probe": probe_adapter, "knn": knn_adapter, "prototypes": prototypes_adapter}
 
 
@@ -41,7 +44,9 @@ class Evaluate:
             random:EXPERIMENT.py for an untrained control.
         task: names of `biofm list tasks`; a pattern such as flip_gb1/* takes several.
         method: on frozen features probe (linear model), knn (nearest neighbours) and prototypes
-            (class centroids; binary labels only); finetune (all parameters).
+            (class centroids; binary labels only); finetune (all parameters); without labels
+            masked_marginal and wild_type_marginal (variants of a wild type), pseudo_perplexity
+            and next_token, for metrics of order such as Spearman.
         fraction: shares of the labels in %, such as 1 3 10 30 100 for a curve.
         shots: numbers of labels of each class instead (or of all, for numbers), such as 4 16.
         shuffle_labels: run everything once more with labels that belong to other items, the
@@ -55,7 +60,7 @@ class Evaluate:
 
     model: tyro.conf.Positional[str]
     task: tuple[str, ...]
-    method: tuple[Literal["probe", "knn", "prototypes", "finetune"], ...] = ("probe",)
+    method: tuple[Literal["probe", "knn", "prototypes", "finetune"] | Score, ...] = ("probe",)
     fraction: tuple[float, ...] = ()
     shots: tuple[int, ...] = ()
     shuffle_labels: bool = False
@@ -108,7 +113,7 @@ def plan(patterns: Sequence[str], methods: Sequence[str], seeds: int) -> list[tu
         seeds: number of seeds.
 
     Raises:
-        UserError: an unknown task, no seed, or prototypes of numbers.
+        UserError: an unknown task, no seed, or a method that the task's labels do not fit.
     """
     if seeds < 1:
         raise UserError(f"--seeds is {seeds}; it must be 1 or more")
@@ -120,6 +125,11 @@ def plan(patterns: Sequence[str], methods: Sequence[str], seeds: int) -> list[tu
     for task, method in pairs:
         if read_method(method)[0] == "prototypes" and task.kind != "binary":
             raise UserError(f"prototypes are of classes, and {task.name} has numbers: use knn")
+        if read_method(method)[0] in ZERO_SHOT and task.metric not in OF_ORDER:
+            raise UserError(
+                f"{method} gives scores without a unit, and {task.name} is judged by "
+                f"{task.metric}: use probe, knn or finetune"
+            )
     return pairs
 
 
@@ -156,21 +166,25 @@ def run(
             )
     adapters = Adapters(finetune)
     control = None if encoder.params is None else encoder.control()
-    return [
-        evaluate(
-            task,
-            Contender(
-                model=encoder.name,
-                method=method,
-                adapter=adapters.of(encoder, method, task.kind),
-                control=None if control is None else adapters.of(control, method, task.kind),
-            ),
-            seeds=range(seeds),
-            out=out,
-            progress=progress,
+    rows = []
+    for task, method in pairs:
+        dataset = task.data(None)
+
+        def adapter(of: Encoder, task=task, method=method, wild_type=dataset.wild_type) -> Adapter:
+            return adapters.of(of, method, task.kind, wild_type)
+
+        contender = Contender(
+            model=encoder.name,
+            method=method,
+            adapter=adapter(encoder),
+            control=None if control is None else adapter(control),
         )
-        for task, method in pairs
-    ]
+        rows.append(
+            evaluate(
+                task, contender, seeds=range(seeds), out=out, dataset=dataset, progress=progress
+            )
+        )
+    return rows
 
 
 class Adapters:
@@ -181,15 +195,24 @@ class Adapters:
         self._features: dict[str, Remembered] = {}
         self._kept: dict[tuple, Adapter] = {}
 
-    def of(self, encoder: Encoder, method: str, kind: Kind) -> Adapter:
-        """The adapter of a model by the name of a method, with its limits."""
-        key = encoder.name, method, kind
+    def of(self, encoder: Encoder, method: str, kind: Kind, wild_type: str | None) -> Adapter:
+        """The adapter of a model by the name of a method, with its limits.
+
+        Args:
+            encoder: the model.
+            method: as `limited` names it.
+            kind: as `Task.kind`.
+            wild_type: as of `Dataset`.
+        """
+        key = encoder.name, method, kind, wild_type
         if key not in self._kept:
-            self._kept[key] = self._make(encoder, method, kind)
+            self._kept[key] = self._make(encoder, method, kind, wild_type)
         return self._kept[key]
 
-    def _make(self, encoder: Encoder, method: str, kind: Kind) -> Adapter:
+    def _make(self, encoder: Encoder, method: str, kind: Kind, wild_type: str | None) -> Adapter:
         base, share, shots, shuffled = read_method(method)
+        if base in ZERO_SHOT:
+            return zero_shot_adapter(encoder, base, wild_type)
         if base == "finetune":
             adapter = finetune_adapter(encoder, self._finetune, kind, show=True)
         else:

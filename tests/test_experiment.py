@@ -87,6 +87,9 @@ def test_methods_are_named_with_their_limits():
             compare.limited(["probe"], **wrong)
     with pytest.raises(UserError, match="use knn"):
         compare.plan(["esol"], ["prototypes@3%"], seeds=1)
+    with pytest.raises(UserError, match="judged by rmse"):
+        compare.plan(["esol"], ["pseudo_perplexity"], seeds=1)
+    assert len(compare.plan(["flip_gb1/*"], ["masked_marginal"], seeds=1)) == 5
 
 
 def test_a_label_fraction_curve_of_a_run(runs, tmp_path):

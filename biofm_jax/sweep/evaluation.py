@@ -35,18 +35,19 @@ def run(job: dict) -> None:
     adapters = {}  # by options: they keep what they embedded
     for item in job["evaluated"]:
         task, method = get_task(item["task"]), item["method"]
-        options = specs.decode(item["options"])
+        options, dataset = specs.decode(item["options"]), task.data(None)
         adapt = adapters.setdefault(options, compare.Adapters(options))
         contender = Contender(
             model=label,
             method=method,
-            adapter=adapt.of(encoder, method, task.kind),
-            control=adapt.of(control, method, task.kind),
+            adapter=adapt.of(encoder, method, task.kind, dataset.wild_type),
+            control=adapt.of(control, method, task.kind, dataset.wild_type),
         )
         evaluate(
             task,
             contender,
             seeds=[seed],
+            dataset=dataset,
             out=Path(job["results"]),
             command=job["command"],
             progress=lambda line: print(line, flush=True),

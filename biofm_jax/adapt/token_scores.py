@@ -1,0 +1,202 @@
+"""Log-probabilities of chosen tokens at chosen positions, for any number of contexts."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from biofm_jax.adapt.encoder import ROWS, Encoder
+from biofm_jax.data.in_memory import PackedExamples, pack_examples
+from biofm_jax.errors import UserError
+from biofm_jax.models.heads import LanguageHead
+from biofm_jax.models.transformer import TransformerSpec
+
+BATCHES = 16  # packed at a time: contexts are made as they are needed
+LOGITS = 1 << 27  # most logits of a batch: 512 MiB
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """A context and what is asked of it.
+
+    Attributes:
+        tokens: (t,) int32 ids that the model reads.
+        positions: (m,) where its logits are read.
+        targets: (m, c) int32 ids whose log-probabilities are wanted there.
+    """
+
+    tokens: np.ndarray
+    positions: np.ndarray
+    targets: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """What some queries are at most, which fixes the one shape of all their batches.
+
+    Attributes:
+        count: number of queries.
+        shortest: tokens of the shortest context.
+        longest: tokens of the longest.
+        positions: m, the most positions of a query.
+        candidates: c, the most targets of a position.
+    """
+
+    count: int
+    shortest: int
+    longest: int
+    positions: int
+    candidates: int
+
+    @classmethod
+    def of(cls, queries: Sequence[Query]) -> "Sizes":
+        """The sizes of queries that are all at hand."""
+        lengths = [len(query.tokens) for query in queries]
+        return cls(
+            count=len(queries),
+            shortest=min(lengths),
+            longest=max(lengths),
+            positions=max(len(query.positions) for query in queries),
+            candidates=max(query.targets.shape[1] for query in queries),
+        )
+
+
+def token_scores(
+    encoder: Encoder, params: Any, queries: Iterable[Query], sizes: Sizes
+) -> Iterator[np.ndarray]:
+    """The log-probabilities, in nats, of each query's targets, in order.
+
+    Contexts are packed into rows of one length and compiled once. None may be longer than
+    `encoder.data.max_tokens`.
+
+    Args:
+        encoder: a model with a language head.
+        params: its parameters.
+        queries: may be made one by one.
+        sizes: at least as large as each of them.
+
+    Yields:
+        (m, c) float32.
+    """
+    row_tokens = encoder.row_tokens([np.empty(sizes.longest)])
+    examples = max(1, min(encoder.data.segments, row_tokens // sizes.shortest))
+    read = max(1, min(row_tokens, examples * sizes.positions))
+    needed = 1 << (-(-sizes.count // examples) - 1).bit_length()
+    fitting = max(1, LOGITS // (read * encoder.spec.vocabulary))
+    rows = min(ROWS, needed, 1 << fitting.bit_length() - 1)
+    run = _scorer(encoder.spec)
+    queries = iter(queries)
+    while chunk := list(itertools.islice(queries, rows * examples * BATCHES)):
+        packed = pack_examples(
+            [query.tokens for query in chunk],
+            encoder.data.tokenizer().vocabulary,
+            max_tokens=row_tokens,
+            segments=examples,
+            batch_size=rows,
+        )
+        shape = (len(packed.batches), rows, read)
+        places = _places(packed, chunk)
+        predict = np.zeros(shape, np.int32)
+        targets = np.zeros((*shape, sizes.candidates), np.int32)
+        for query, (batch, row, start, slot) in zip(chunk, places, strict=True):
+            here = (batch, row, slice(slot, slot + len(query.positions)))
+            predict[here] = start + query.positions
+            targets[here][:, : query.targets.shape[1]] = query.targets
+        scores = [
+            jax.device_get(run(params, batch.replace(predict=p), t))
+            for batch, p, t in zip(packed.batches, predict, targets, strict=True)
+        ]
+        for query, (batch, row, _, slot) in zip(chunk, places, strict=True):
+            m, c = query.targets.shape
+            yield scores[batch][row, slot : slot + m, :c]
+
+
+def language_model(encoder: Encoder, seed: int, *, causal: bool) -> tuple[Any, int]:
+    """The parameters of a model that can say how likely tokens are, and its mask token.
+
+    Args:
+        encoder: the model.
+        seed: of the parameters of one that has none.
+        causal: whether it must look backwards only.
+
+    Raises:
+        UserError: it has no language head, looks the other way, or lacks a mask token that it
+            would need.
+    """
+    params = encoder.params_for(seed)
+    if not isinstance(encoder.spec.head, LanguageHead) or "head" not in params:
+        raise UserError(
+            f"{encoder.name} has no language head, which zero-shot scores read; take a model "
+            "that MaskedLM or NextToken trained"
+        )
+    if encoder.spec.causal and not causal:
+        raise UserError(f"{encoder.name} is causal: of the zero-shot scores it has next_token")
+    if causal and not encoder.spec.causal:
+        raise UserError(f"{encoder.name} is not causal, as next_token needs it")
+    mask = encoder.data.tokenizer().vocabulary.mask
+    if not causal and mask < 0:
+        raise UserError(f"the vocabulary of {encoder.name} has no mask token")
+    return jax.tree.map(jnp.asarray, params), mask
+
+
+def whole_tokens(
+    encoder: Encoder, texts: Sequence[str], ids: Sequence[str] | None
+) -> list[np.ndarray]:
+    """Ids of texts none of which is cut: what is cut off would go unscored.
+
+    Args:
+        encoder: cleans and tokenizes.
+        texts: n sequences.
+        ids: their names for messages; None numbers them.
+
+    Raises:
+        UserError: a text that the modality cannot read, or longer than the model's rows.
+    """
+    sequences = encoder.tokenize(texts)
+    for number, tokens in enumerate(sequences):
+        if len(tokens) > encoder.data.max_tokens:
+            raise UserError(
+                f"{named(number, ids)} has {len(tokens)} tokens, and the rows of {encoder.name} "
+                f"hold {encoder.data.max_tokens}; cut the sequences to a window around what is "
+                "to be scored"
+            )
+    return sequences
+
+
+def named(number: int, ids: Sequence[str] | None) -> str:
+    """What a message calls an item: its id, or its place."""
+    return f"text {number + 1}" if ids is None else str(ids[number])
+
+
+@functools.lru_cache(maxsize=4)
+def _scorer(spec: TransformerSpec) -> Callable:
+    """(params, batch, (b, k, c) targets) -> (b, k, c) log-probabilities at `batch.predict`."""
+    model = spec.build()
+
+    @jax.jit
+    def run(params, batch, targets):
+        logits = model.apply(params, batch).logits.astype(jnp.float32)
+        return jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), targets, axis=-1)
+
+    return run
+
+
+def _places(packed: PackedExamples, queries: Sequence[Query]) -> list[tuple[int, int, int, int]]:
+    """Batch, row, first column, and first slot of `predict`, of each query."""
+    segments = np.stack([batch.segment_ids for batch in packed.batches])
+    first = np.diff(segments, axis=-1, prepend=0) != 0
+    columns = np.zeros((*segments.shape[:2], segments.max() + 1), np.int64)
+    batch, row, column = np.nonzero(first)
+    columns[batch, row, segments[batch, row, column]] = column
+    starts = columns[packed.batch, packed.row, packed.segment + 1]
+    used = np.zeros(segments.shape[:2], np.int64)
+    places = []
+    for query, batch, row, start in zip(queries, packed.batch, packed.row, starts, strict=True):
+        places.append((int(batch), int(row), int(start), int(used[batch, row])))
+        used[batch, row] += len(query.positions)
+    return places
