@@ -295,7 +295,7 @@ class TestAdapter:
     def test_impossible_requests_are_refused(self, encoder):
         with pytest.raises(UserError, match="wild type, and the task has none"):
             zero_shot_adapter(encoder, "masked_marginal")
-        with pytest.raises(UserError, match="no zero-shot score 'elbo'.*next_token"):
+        with pytest.raises(UserError, match=r"no zero-shot score 'elbo'.*next_token"):
             zero_shot_adapter(encoder, "elbo", WILD)
         adapter = zero_shot_adapter(encoder, "masked_marginal", WILD)
         with pytest.raises(UserError, match="v1 has 18 tokens"):
