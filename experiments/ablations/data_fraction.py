@@ -9,10 +9,18 @@ all cells, so that their losses can be compared and show where repetition turns 
 heart.
 """
 
+import dataclasses
 import runpy
 from pathlib import Path
 
 objective = runpy.run_path(str(Path(__file__).with_name("objective.py")))
 experiment = objective["experiment"]
 
-variants = {"smoke": objective["variants"]["smoke"]}
+
+def smoke(base):
+    """A tenth of the shrunk run's molecules."""
+    small = objective["variants"]["smoke"](base)
+    return dataclasses.replace(small, data=dataclasses.replace(small.data, fraction=0.1))
+
+
+variants = {"smoke": smoke}

@@ -32,5 +32,5 @@ variants = {
     "3x128": shape(3, 128),
     "6x96": shape(6, 96),
     "12x64": shape(12, 64),
-    "smoke": objective["variants"]["smoke"],
+    "smoke": lambda base: shape(4, 32)(objective["variants"]["smoke"](base)),
 }

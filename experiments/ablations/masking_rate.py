@@ -9,10 +9,18 @@ number of tokens. A higher rate gives more to learn from in each step and less t
 from, so held-out losses of different rates do not rank them; the tasks do.
 """
 
+import dataclasses
 import runpy
 from pathlib import Path
 
 objective = runpy.run_path(str(Path(__file__).with_name("objective.py")))
 experiment = objective["experiment"]
 
-variants = {"smoke": objective["variants"]["smoke"]}
+
+def smoke(base):
+    """The shrunk run with half of its tokens masked."""
+    small = objective["variants"]["smoke"](base)
+    return dataclasses.replace(small, objective=dataclasses.replace(small.objective, rate=0.5))
+
+
+variants = {"smoke": smoke}

@@ -9,10 +9,20 @@ positions a SMILES is a bag of tokens, which is the floor here. The held-out los
 masks in all cells and can be compared as well.
 """
 
+import dataclasses
 import runpy
 from pathlib import Path
+
+from biofm_jax.models.positions import Alibi
 
 objective = runpy.run_path(str(Path(__file__).with_name("objective.py")))
 experiment = objective["experiment"]
 
-variants = {"smoke": objective["variants"]["smoke"]}
+
+def smoke(base):
+    """The shrunk run with distances in place of rotary angles."""
+    small = objective["variants"]["smoke"](base)
+    return dataclasses.replace(small, model=dataclasses.replace(small.model, positions=Alibi()))
+
+
+variants = {"smoke": smoke}
