@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from biofm_jax.array_types import AnyArray, ArrayLike, Hidden, Pooled, PyTree
+from biofm_jax.models.low_rank import LowRank, input_axes, is_low_rank, whole
 
 Names = tuple[str | None, ...]
 
@@ -77,10 +78,10 @@ class Partitioner(Protocol):
         The names are "batch", "tokens", "width", "heads", "mlp", "vocab" or None.
         """
 
-    def gather(self, params: PyTree, axes: PyTree, dtype: Any) -> PyTree:
-        """Cast a layer's parameters to `dtype` and gather the shards of their "embed" axis.
+    def gather(self, param: jax.Array, names: Names, dtype: Any) -> jax.Array:
+        """Cast a parameter of one layer to `dtype` and gather the shards of its "embed" axis.
 
-        The gradients are laid out as the parameters are stored.
+        The gradient is laid out as the parameter is stored.
         """
 
     def per_shard(self, function: Callable, inputs: tuple[Names, ...], output: Names) -> Callable:
@@ -120,10 +121,28 @@ def gather(params: PyTree, axes: PyTree, dtype: Any) -> PyTree:
         axes: the same tree of tuples of logical axis names.
         dtype: the compute dtype.
     """
-    partitioner = _partitioner.get()
-    if partitioner is None:
-        return jax.tree.map(lambda p: jnp.asarray(p, dtype), params)
-    return partitioner.gather(params, axes, dtype)
+
+    def one(leaf, names):
+        if is_low_rank(leaf):
+            # The base is gathered where it is used, so that no gathered copy outlives that.
+            count = input_axes(names)
+            a = one(leaf.a, (*names[:count], None))
+            b = one(leaf.b, (None, *names[count:]))
+            return LowRank(leaf.base, a, b, leaf.scale)
+        partitioner = _partitioner.get()
+        if partitioner is None:
+            return jnp.asarray(leaf, dtype)
+        return partitioner.gather(leaf, names, dtype)
+
+    return jax.tree.map(one, params, axes, is_leaf=is_low_rank)
+
+
+def changed(leaf: Any, names: Names) -> Any:
+    """A gathered parameter as one array: a `LowRank` with its change added."""
+    if not is_low_rank(leaf):
+        return leaf
+    base = gather(leaf.base, names, leaf.a.dtype)
+    return whole(dataclasses.replace(leaf, base=base))
 
 
 def per_shard(function: Callable, inputs: tuple[Names, ...], output: Names) -> Callable:
