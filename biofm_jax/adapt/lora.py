@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from biofm_jax.errors import UserError
-from biofm_jax.models.low_rank import LowRank, input_axes, whole
+from biofm_jax.models.low_rank import LowRank, factor_axes, input_axes, whole
 from biofm_jax.train.optimizer import parameter_path
 
 FACTORS = {"a", "b"}
@@ -78,9 +78,9 @@ def init_adapters(lora: Lora, params: Any, axes: Any, rng: jax.Array) -> Any:
 def adapter_axes(adapters: Any, axes: Any) -> Any:
     """The logical axis names of adapters: those of the weight, and None for the rank."""
     if adapters.keys() == FACTORS:
-        lead, count = _reads(axes)
-        reads, writes = axes[lead : lead + count], axes[lead + count :]
-        return {"a": (*axes[:lead], *reads, None), "b": (*axes[:lead], None, *writes)}
+        lead, _ = _reads(axes)
+        a, b = factor_axes(axes[lead:])
+        return {"a": axes[:lead] + a, "b": axes[:lead] + b}
     return {name: adapter_axes(part, axes[name]) for name, part in adapters.items()}
 
 

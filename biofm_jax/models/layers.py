@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from biofm_jax.array_types import AnyArray, Hidden, Tokens
-from biofm_jax.models.api import changed, constrain, gather, unsharded
+from biofm_jax.models.api import Late, constrain, unsharded, used
 from biofm_jax.models.attention import attention, reference_attention
 from biofm_jax.models.dropout import ATTENTION, FEEDFORWARD, WEIGHTS, dropout, fold
 from biofm_jax.models.low_rank import is_low_rank
@@ -51,7 +51,7 @@ class Context:
 
 def parameter(module: nn.Module, name: str, init, shape: tuple, axes: tuple) -> jax.Array:
     """A stored float32 parameter with the logical names of its axes beside it."""
-    return changed(_stored(module, name, init, shape, axes), axes)
+    return used(_stored(module, name, init, shape, axes))
 
 
 def _stored(module: nn.Module, name: str, init, shape: tuple, axes: tuple):
@@ -59,10 +59,23 @@ def _stored(module: nn.Module, name: str, init, shape: tuple, axes: tuple):
     return module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.float32)
 
 
-def product(x: jax.Array, kernel: jax.Array, inputs: int) -> jax.Array:
+def product(x: jax.Array, kernel: jax.Array | Late, inputs: int) -> jax.Array:
     """`x @ kernel` over the last `inputs` axes of x and the first of the kernel, in x's type."""
+    if not isinstance(kernel, Late):
+        return _product(x, kernel, inputs)
+
+    # The backward pass keeps x and the stored kernel alone. A new function in each call: the trace
+    # of an old one would be found again, made under another partitioner.
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def late(x, kernel):
+        return _product(x, kernel, inputs)
+
+    return late(x, kernel)
+
+
+def _product(x, kernel, inputs):
+    kernel = used(kernel).astype(x.dtype)
     rows, outputs = x.shape[: x.ndim - inputs], kernel.shape[inputs:]
-    kernel = kernel.astype(x.dtype)
     if unsharded():
         # A product of two matrices is up to three times faster on XLA's CPU backend.
         y = x.reshape(math.prod(rows), -1) @ kernel.reshape(-1, math.prod(outputs))
@@ -101,14 +114,8 @@ class Dense(nn.Module):
     def __call__(self, x):
         kernel = _stored(self, "kernel", normal(self.std), self.shape, self.axes)
         if is_low_rank(kernel):
-            # The backward pass keeps x and the base as it is stored: no gathered, cast or reshaped
-            # copy of every layer's.
-            @functools.partial(jax.checkpoint, prevent_cse=False)
-            def frozen(x, base):
-                return product(x, gather(base, self.axes, x.dtype), self.inputs)
-
             change = product(product(x, kernel.a, self.inputs), kernel.b, 1)
-            y = frozen(x, kernel.base) + kernel.scale * change
+            y = product(x, kernel.base, self.inputs) + kernel.scale * change
         else:
             y = product(x, kernel, self.inputs)
         if self.bias:

@@ -33,10 +33,8 @@ def is_low_rank(leaf) -> bool:
     return isinstance(leaf, LowRank)
 
 
-def whole(leaf):
-    """The changed array of one layer, in the type of `a`; any other leaf as it is."""
-    if not is_low_rank(leaf):
-        return leaf
+def whole(leaf: LowRank):
+    """The changed array of one layer, in the type of `a`."""
     return leaf.base.astype(leaf.a.dtype) + leaf.scale * jnp.tensordot(leaf.a, leaf.b, 1)
 
 
@@ -52,3 +50,9 @@ def input_axes(names: tuple[str | None, ...]) -> int:
     if len(names) < 2:
         return 0
     return len(names) - 1 if names[-1] == "embed" and names[0] != "embed" else 1
+
+
+def factor_axes(names: tuple[str | None, ...]) -> tuple[tuple, tuple]:
+    """The logical names of the axes of `a` and of `b`, from those of one layer's weight."""
+    count = input_axes(names)
+    return (*names[:count], None), (None, *names[count:])

