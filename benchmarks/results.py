@@ -29,7 +29,7 @@ class Row:
 
     Attributes:
         part: the module that measured it.
-        goal: number of the goal.
+        goal: number of the goal, None for a figure of none.
         figure: what was measured.
         value: the figure as text.
         target: what it should be; empty for a figure without one.
@@ -39,7 +39,7 @@ class Row:
     """
 
     part: str
-    goal: int
+    goal: int | None
     figure: str
     value: str
     target: str = ""
@@ -50,7 +50,7 @@ class Row:
 
 def judged(
     part: str,
-    goal: int,
+    goal: int | None,
     figure: str,
     number: float,
     *,
@@ -139,7 +139,7 @@ def merge(rows: list[dict], where: dict) -> dict:
     parts = {row["part"] for row in rows}
     kept = [row for row in known["rows"] if row["part"] not in parts]
     merged = {
-        "rows": sorted(kept + rows, key=lambda row: row["goal"]),
+        "rows": sorted(kept + rows, key=lambda row: row["goal"] or 99),
         "machines": known["machines"] | {part: where for part in sorted(parts)},
     }
     _write_whole(RESULTS, json.dumps(merged, indent=1) + "\n")
@@ -153,7 +153,13 @@ def render(content: dict) -> str:
     lines = [HEADER, "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     for row in content["rows"]:
         cells = {**row, "command": f"`{row['command']}`"}
-        lines.append("| " + " | ".join(str(cells[c]).replace("|", "/") for c in columns) + " |")
+        lines.append(
+            "| "
+            + " | ".join(
+                ("" if cells[c] is None else str(cells[c])).replace("|", "/") for c in columns
+            )
+            + " |"
+        )
     lines += ["", "| part | measured on | versions | date |", "| --- | --- | --- | --- |"]
     for part, where in content["machines"].items():
         versions = ", ".join(f"{name} {v}" for name, v in where["versions"].items())

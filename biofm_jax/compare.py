@@ -11,7 +11,7 @@ import tyro
 
 from biofm_jax.adapt.encoder import Encoder
 from biofm_jax.adapt.features import Remembered
-from biofm_jax.adapt.finetune import FinetuneSpec, finetune_adapter
+from biofm_jax.adapt.finetune import FinetuneSpec
 from biofm_jax.adapt.fractions import (
     few_shot_adapter,
     fraction_adapter,
@@ -23,6 +23,7 @@ from biofm_jax.adapt.knn import knn_adapter
 from biofm_jax.adapt.labelled import Adapter
 from biofm_jax.adapt.probe import Kind, probe_adapter
 from biofm_jax.adapt.prototypes import prototypes_adapter
+from biofm_jax.adapt.tuning import tuned_adapter
 from biofm_jax.adapt.zero_shot import Score, zero_shot_adapter
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.run import Contender, evaluate
@@ -214,7 +215,7 @@ class Adapters:
         if base in ZERO_SHOT:
             return zero_shot_adapter(encoder, base, wild_type)
         if base == "finetune":
-            adapter = finetune_adapter(encoder, self._finetune, kind, show=True)
+            adapter = tuned_adapter(encoder, self._finetune, kind, show=True)
         else:
             if encoder.name not in self._features:
                 found = Remembered(functools.cache(encoder.features_for_seeds()))

@@ -1,127 +1,79 @@
-"""Fine-tuning: all parameters, with a new prediction head, by the one trainer."""
+"""Fine-tuning: all parameters, or all but some, with a new prediction head."""
 
 import dataclasses
-import math
+import re
+from typing import Any
 
 import jax
-import numpy as np
-from scipy.special import expit
 
-from biofm_jax.adapt.encoder import ROWS, Encoder
-from biofm_jax.adapt.labelled import Adapter, Labelled
-from biofm_jax.adapt.probe import FEWEST_VALIDATION_LABELS, Kind
-from biofm_jax.data.in_memory import example_batches, pack_examples
-from biofm_jax.models.heads import PredictionHead
-from biofm_jax.objectives.supervised import Supervised
-from biofm_jax.train.loop import LoopSpec, fit
-from biofm_jax.train.mesh import MeshSpec
-from biofm_jax.train.optimizer import OptimizerSpec
-
-FEWEST_STEPS = 50  # a training set of a few dozen items needs more than its epochs
+from biofm_jax.adapt.tuning import Tuned, TuningSpec
+from biofm_jax.errors import UserError
+from biofm_jax.models.api import Model
+from biofm_jax.train.optimizer import parameter_path
+from biofm_jax.train.step import Base
 
 
 @dataclasses.dataclass(frozen=True)
-class FinetuneSpec:
+class FinetuneSpec(TuningSpec):
     """How to fine-tune.
 
     Attributes:
-        epochs: passes over the training items; the epoch with the lowest validation loss is
-            used, where there are enough validation items to tell.
-        rows: rows of packed tokens in a batch.
-        learning_rate: the peak, after a warm-up over a tenth of the steps.
-        weight_decay: decoupled.
-        dropout: while training.
+        freeze: regular expressions; parameters whose path matches one are not trained, such as
+            "^embed" or "^blocks" (then only the head, and norms outside the blocks, learn).
     """
 
-    epochs: int = 20
-    rows: int = 8
-    learning_rate: float = 3e-4
-    weight_decay: float = 0.01
-    dropout: float = 0.1
+    freeze: tuple[str, ...] = ()
 
+    def cut(self, model: Model, params: Any, seed: int) -> Tuned:
+        """All parameters but the frozen ones.
 
-def finetune_adapter(encoder: Encoder, spec: FinetuneSpec, kind: Kind, show: bool) -> Adapter:
-    """An adapter that fine-tunes a model on a task's training items.
+        Raises:
+            UserError: a pattern matches no parameter, or together they leave nothing to train.
+        """
+        if not self.freeze:
+            return Tuned(model, params, None)
+        paths = [parameter_path(path) for path, _ in jax.tree.leaves_with_path(params)]
+        for pattern in self.freeze:
+            if not any(re.search(pattern, path) for path in paths):
+                raise UserError(
+                    f"finetune.freeze: {pattern!r} matches no parameter; there are "
+                    f"{', '.join(paths[:8])} and {max(0, len(paths) - 8)} more"
+                )
+        frozen = {p for p in paths if any(re.search(pattern, p) for pattern in self.freeze)}
+        if len(frozen) == len(paths):
+            raise UserError(f"finetune.freeze: {self.freeze} freezes every parameter")
+        axes = model.axes(params)
 
-    Numbers are standardised by the training items; binary labels use the logistic loss.
+        def trained(tree):
+            return _part(tree, lambda path: path not in frozen)
 
-    Args:
-        encoder: where it starts.
-        spec: how long and how fast.
-        kind: "number" or "binary", as `Task.kind`.
-        show: whether to show progress.
-    """
+        def base(tree):
+            return _part(tree, frozen.__contains__)
 
-    def adapt(train: Labelled, valid: Labelled, test: Labelled, seed: int) -> np.ndarray:
-        centre, scale = _standard(train.targets, kind)
-        parts = [encoder.tokenize(part.texts) for part in (train, valid, test)]
-        vocabulary = encoder.data.tokenizer().vocabulary
-        rows = {
-            "max_tokens": encoder.row_tokens([ids for part in parts for ids in part]),
-            "segments": encoder.data.segments,
-        }
-
-        def labels(part: Labelled) -> np.ndarray:
-            return ((part.targets - centre) / scale).astype(np.float32)
-
-        model = dataclasses.replace(
-            encoder.spec, head=PredictionHead(train.targets.shape[1]), dropout=spec.dropout
-        ).build()
-        batches = example_batches(
-            parts[0], vocabulary, batch_size=spec.rows, seed=seed, labels=labels(train), **rows
-        )
-        tokens = sum(min(len(ids), rows["max_tokens"]) for ids in parts[0])
-        epoch = max(1, round(tokens / (spec.rows * rows["max_tokens"])))
-        steps = max(FEWEST_STEPS, spec.epochs * epoch)
-
-        choosing = np.isfinite(valid.targets).sum() >= FEWEST_VALIDATION_LABELS
-        if choosing:
-            packed = pack_examples(
-                parts[1], vocabulary, batch_size=spec.rows, labels=labels(valid), **rows
-            )
-        result = fit(
+        part = dataclasses.replace(
             model,
-            Supervised("squared" if kind == "number" else "binary").build(vocabulary),
-            batches,
-            optimizer=OptimizerSpec(
-                learning_rate=spec.learning_rate,
-                warmup=math.ceil(steps / 10),
-                weight_decay=spec.weight_decay,
-                b2=0.999,
-            ),
-            mesh=MeshSpec(data=1).build(jax.devices()[:1]),
-            loop=LoopSpec(
-                steps=steps,
-                batch_size=spec.rows,
-                seed=seed,
-                eval_every=max(epoch, steps // 20) if choosing else 0,
-                log_every=10,
-            ),
-            held_out=(lambda: iter(packed.batches)) if choosing else None,
-            params=_with_new_head(model, encoder.params_for(seed), seed),
-            title=f"finetune {encoder.name}",
-            show=show,
-            keep_best=choosing,
+            init=lambda rng, batch: trained(model.init(rng, batch)),
+            axes=lambda _: trained(axes),
         )
-        params = result.best if choosing else result.state.params
-        predict = jax.jit(lambda params, batch: model.apply(params, batch).logits)
-        packed = pack_examples(parts[2], vocabulary, batch_size=ROWS, **rows)
-        outputs = packed.gather([jax.device_get(predict(params, b)) for b in packed.batches])
-        outputs = outputs.astype(np.float64)
-        return expit(outputs) if kind == "binary" else outputs * scale + centre
-
-    return adapt
+        return Tuned(part, trained(params), Base(base(params), base(axes), _joined))
 
 
-def _standard(targets: np.ndarray, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
-    """(k,) centre and scale of the labels; binary labels stay 0 and 1."""
-    if kind == "binary":
-        return np.zeros(targets.shape[1]), np.ones(targets.shape[1])
-    spread = np.nanstd(targets, axis=0)
-    return np.nanmean(targets, axis=0), np.where(spread > 0, spread, 1.0)
+def _part(tree: dict, wanted, start: str = "") -> dict:
+    """The leaves of a nested dict whose path is wanted; empty dicts are left out."""
+    found = {}
+    for name, value in tree.items():
+        path = f"{start}/{name}" if start else name
+        if isinstance(value, dict):
+            if inner := _part(value, wanted, path):
+                found[name] = inner
+        elif wanted(path):
+            found[name] = value
+    return found
 
 
-def _with_new_head(model, params, seed: int):
-    """Pretrained parameters, with whatever the new model has and they lack drawn from the seed."""
-    fresh = jax.jit(model.init)(jax.random.key(seed), None)
-    return fresh | {name: params[name] for name in fresh if name in params and name != "head"}
+def _joined(one: dict, other: dict) -> dict:
+    """Two parts of a nested dict as one."""
+    joined = {**one, **other}
+    for name in one.keys() & other.keys():
+        joined[name] = _joined(one[name], other[name])
+    return joined

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from biofm_jax.array_types import AnyArray, ArrayLike, Hidden, Pooled, PyTree
+from biofm_jax.models.low_rank import factor_axes, is_low_rank, whole
 
 Names = tuple[str | None, ...]
 
@@ -77,10 +78,10 @@ class Partitioner(Protocol):
         The names are "batch", "tokens", "width", "heads", "mlp", "vocab" or None.
         """
 
-    def gather(self, params: PyTree, axes: PyTree, dtype: Any) -> PyTree:
-        """Cast a layer's parameters to `dtype` and gather the shards of their "embed" axis.
+    def gather(self, param: jax.Array, names: Names, dtype: Any) -> jax.Array:
+        """Cast a parameter of one layer to `dtype` and gather the shards of its "embed" axis.
 
-        The gradients are laid out as the parameters are stored.
+        The gradient is laid out as the parameter is stored.
         """
 
     def per_shard(self, function: Callable, inputs: tuple[Names, ...], output: Names) -> Callable:
@@ -120,10 +121,61 @@ def gather(params: PyTree, axes: PyTree, dtype: Any) -> PyTree:
         axes: the same tree of tuples of logical axis names.
         dtype: the compute dtype.
     """
+
+    return _by_name(lambda leaf, names: _gather(leaf, names, dtype), params, axes)
+
+
+def _gather(leaf: Any, names: Names, dtype: Any) -> jax.Array:
     partitioner = _partitioner.get()
-    if partitioner is None:
-        return jax.tree.map(lambda p: jnp.asarray(p, dtype), params)
-    return partitioner.gather(params, axes, dtype)
+    if partitioner is None or partitioner.devices == 1:
+        return jnp.asarray(leaf, dtype)
+    return partitioner.gather(leaf, names, dtype)
+
+
+def _by_name(function: Callable, params: PyTree, axes: PyTree) -> PyTree:
+    """`function(array, names)` of every array, the factors of a `LowRank` too."""
+
+    def one(leaf, names):
+        if not is_low_rank(leaf):
+            return function(leaf, names)
+        a, b = factor_axes(names)
+        return dataclasses.replace(
+            leaf, base=function(leaf.base, names), a=function(leaf.a, a), b=function(leaf.b, b)
+        )
+
+    return jax.tree.map(one, params, axes, is_leaf=is_low_rank)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Late:
+    """A parameter that is gathered where it is used, and again in the backward pass.
+
+    What a scan keeps for the backward pass is stacked by layer: gathered, cast or reshaped
+    weights among it would be a second, unsharded copy of the model.
+
+    Attributes:
+        stored: the array.
+        names: of its axes.
+        dtype: the compute dtype.
+    """
+
+    stored: Any
+    names: Names = dataclasses.field(metadata={"static": True})
+    dtype: Any = dataclasses.field(metadata={"static": True})
+
+
+def gather_late(params: PyTree, axes: PyTree, dtype: Any) -> PyTree:
+    """The parameters as `Late` ones; arguments as of `gather`."""
+    return _by_name(lambda leaf, names: Late(leaf, names, dtype), params, axes)
+
+
+def used(leaf: Any) -> Any:
+    """A parameter as an array: a `Late` one gathered, a `LowRank` one with its change added."""
+    if is_low_rank(leaf):
+        parts = {name: used(getattr(leaf, name)) for name in ("base", "a", "b")}
+        return whole(dataclasses.replace(leaf, **parts))
+    return _gather(leaf.stored, leaf.names, leaf.dtype) if isinstance(leaf, Late) else leaf
 
 
 def per_shard(function: Callable, inputs: tuple[Names, ...], output: Names) -> Callable:

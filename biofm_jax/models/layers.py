@@ -5,6 +5,7 @@ Each parameter names its axes beside its shape: "embed" is sharded by fsdp; "hea
 """
 
 import dataclasses
+import functools
 import math
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from biofm_jax.array_types import AnyArray, Hidden, Tokens
-from biofm_jax.models.api import constrain, unsharded
+from biofm_jax.models.api import Late, constrain, unsharded, used
 from biofm_jax.models.attention import attention, reference_attention
 from biofm_jax.models.dropout import ATTENTION, FEEDFORWARD, WEIGHTS, dropout, fold
+from biofm_jax.models.low_rank import is_low_rank
 from biofm_jax.models.positions import Rotary, Tables, rotate
 
 if TYPE_CHECKING:
@@ -49,7 +51,38 @@ class Context:
 
 def parameter(module: nn.Module, name: str, init, shape: tuple, axes: tuple) -> jax.Array:
     """A stored float32 parameter with the logical names of its axes beside it."""
+    return used(_stored(module, name, init, shape, axes))
+
+
+def _stored(module: nn.Module, name: str, init, shape: tuple, axes: tuple):
+    """The same, with a low-rank change left beside it."""
     return module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.float32)
+
+
+def product(x: jax.Array, kernel: jax.Array | Late, inputs: int) -> jax.Array:
+    """`x @ kernel` over the last `inputs` axes of x and the first of the kernel, in x's type."""
+    if not isinstance(kernel, Late):
+        return _product(x, kernel, inputs)
+
+    # The backward pass keeps x and the stored kernel alone. A new function in each call: the trace
+    # of an old one would be found again, made under another partitioner.
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def late(x, kernel):
+        return _product(x, kernel, inputs)
+
+    return late(x, kernel)
+
+
+def _product(x, kernel, inputs):
+    kernel = used(kernel).astype(x.dtype)
+    rows, outputs = x.shape[: x.ndim - inputs], kernel.shape[inputs:]
+    if unsharded():
+        # A product of two matrices is up to three times faster on XLA's CPU backend.
+        y = x.reshape(math.prod(rows), -1) @ kernel.reshape(-1, math.prod(outputs))
+        return y.reshape(*rows, *outputs)
+    # The axes stay apart, so that each may be sharded.
+    contracted = tuple(range(x.ndim - inputs, x.ndim)), tuple(range(inputs))
+    return jax.lax.dot_general(x, kernel, (contracted, ((), ())))
 
 
 def normal(std: float):
@@ -79,17 +112,12 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        kernel = parameter(self, "kernel", normal(self.std), self.shape, self.axes)
-        rows, outputs = x.shape[: -self.inputs], self.shape[self.inputs :]
-        kernel = kernel.astype(x.dtype)
-        if unsharded():
-            # A product of two matrices is up to three times faster on XLA's CPU backend.
-            y = x.reshape(math.prod(rows), -1) @ kernel.reshape(-1, math.prod(outputs))
+        kernel = _stored(self, "kernel", normal(self.std), self.shape, self.axes)
+        if is_low_rank(kernel):
+            change = product(product(x, kernel.a, self.inputs), kernel.b, 1)
+            y = product(x, kernel.base, self.inputs) + kernel.scale * change
         else:
-            # The axes stay apart, so that each may be sharded.
-            contracted = tuple(range(x.ndim - self.inputs, x.ndim)), tuple(range(self.inputs))
-            y = jax.lax.dot_general(x, kernel, (contracted, ((), ())))
-        y = y.reshape(*rows, *outputs)
+            y = product(x, kernel, self.inputs)
         if self.bias:
             # The width of an output is never sharded on its own: see the module's docstring.
             axes = [None if name == "embed" else name for name in self.axes[self.inputs :]]

@@ -13,7 +13,7 @@ from biofm_jax.array_types import Hidden, PyTree
 from biofm_jax.data.batch import Batch
 from biofm_jax.errors import UserError
 from biofm_jax.models import heads
-from biofm_jax.models.api import Outputs, constrain, gather, partitioned
+from biofm_jax.models.api import Outputs, constrain, gather, gather_late, partitioned, used
 from biofm_jax.models.dropout import fold, row_keys
 from biofm_jax.models.embedding import Embedding
 from biofm_jax.models.layers import Block, Context, Norm, normal
@@ -85,7 +85,7 @@ def _context(spec: "TransformerSpec", params: PyTree, batch: Batch) -> Context:
         tables = rotary_tables(batch.positions, spec.positions, spec.head_size)
     bias = distance_bias(
         spec.positions,
-        params.get("relative"),
+        used(params.get("relative")),
         heads=spec.heads,
         length=batch.tokens.shape[1],
         causal=spec.causal,
@@ -134,7 +134,8 @@ def apply_stack(
             predicted = jnp.take_along_axis(x, batch.predict[:, :, None], axis=1)
             predicted = constrain(predicted, "batch", "tokens", "width")
         head = heads.LanguageLogits(spec)
-        logits = head.apply({"params": outer["head"]}, predicted, outer["embed"]["tokens"])
+        table = used(outer["embed"]["tokens"])
+        logits = head.apply({"params": outer["head"]}, predicted, table)
     elif spec.head is not None:
         head = heads.PooledLogits(spec)
         logits = head.apply({"params": outer["head"]}, pooled, fold(keys, spec.layers + 1))
@@ -177,7 +178,9 @@ def _run_blocks(
 
     def step(x, layer):
         params, index = layer
-        params = gather(params, axes, spec.compute_dtype)
+        # Where all of a block is computed again, so is the gathering: once for the block.
+        collected = gather if spec.remat in ("full", "dots") else gather_late
+        params = collected(params, axes, spec.compute_dtype)
         # Layer 0 of the dropout keys is the embedding.
         y, weights = block.apply({"params": params}, x, context, fold(keys, index + 1))
         return y, (y if "layers" in collect else None, weights)

@@ -21,7 +21,7 @@ from biofm_jax.train.logging import ProgressBar, RunLog
 from biofm_jax.train.mesh import row_shards, to_devices
 from biofm_jax.train.optimizer import OptimizerSpec
 from biofm_jax.train.prefetch import Drawn, Prefetch
-from biofm_jax.train.step import Program, TrainState, build_program
+from biofm_jax.train.step import Base, Program, TrainState, build_program
 from biofm_jax.train.stop import NonFiniteLoss, Stopped, StopSignal, diverged
 
 log = logging.getLogger("biofm_jax")
@@ -104,6 +104,7 @@ def fit(
     workdir: Path | None = None,
     held_out: Callable | None = None,
     params=None,
+    base: Base | None = None,
     experiment: dict | None = None,
     title: str = "train",
     show: bool = True,
@@ -122,6 +123,7 @@ def fit(
         workdir: where metrics, curve and checkpoints go; None keeps everything in memory.
         held_out: makes a finite batch iterator for the held-out loss.
         params: start from these (numpy or jax arrays) instead of random ones.
+        base: parameters beside them that are not trained (`build_program`).
         experiment: JSON-able description stored in each checkpoint.
         title: shown beside the progress bar.
         show: whether to show progress.
@@ -148,10 +150,14 @@ def fit(
         mesh,
         shapes,
         loop.accumulate,
+        base,
     )
+    frozen = () if base is None else (jax.device_put(base.params, *program.base_shardings),)
     with locked(workdir), jax.set_mesh(mesh):
         checkpoints = None if workdir is None else Checkpoints(workdir / "checkpoints", loop.keep)
-        run = _Run(program, checkpoints, batches, mesh, loop, experiment or {}, held_out, keep_best)
+        run = _Run(
+            program, frozen, checkpoints, batches, mesh, loop, experiment or {}, held_out, keep_best
+        )
         try:
             resumed = run.start(params)
             run.log = RunLog(workdir if jax.process_index() == 0 else None, run.step)
@@ -175,8 +181,11 @@ def _global_shapes(batch):
 class _Run:
     """The moving parts of one call of `fit`."""
 
-    def __init__(self, program, checkpoints, batches, mesh, loop, experiment, held_out, keep_best):
+    def __init__(
+        self, program, frozen, checkpoints, batches, mesh, loop, experiment, held_out, keep_best
+    ):
         self.program: Program = program
+        self.frozen: tuple = frozen
         self.checkpoints: Checkpoints | None = checkpoints
         self.batches, self.mesh, self.loop = batches, mesh, loop
         self.experiment, self.held_out, self.keep_best = experiment, held_out, keep_best
@@ -220,7 +229,9 @@ class _Run:
                     item: Drawn = next(drawn)
                     # 2. One step. Only what was put on the devices on purpose may be used.
                     with jax.transfer_guard("disallow"):
-                        self.state, metrics = self.program.step(self.state, item.batch)
+                        self.state, metrics = self.program.step(
+                            self.state, item.batch, *self.frozen
+                        )
                     self.step += 1
                     self.tokens += item.tokens * jax.process_count()
                     self.data_state = item.state
@@ -281,7 +292,8 @@ class _Run:
         jax.block_until_ready(self.state.step)
         began = time.monotonic()
         for batch in self.held_out():
-            part = jax.device_get(self.program.evaluate(self.state, to_devices(self.mesh, batch)))
+            placed = to_devices(self.mesh, batch)
+            part = jax.device_get(self.program.evaluate(self.state, placed, *self.frozen))
             total, weight = total + float(part[0]), weight + float(part[1])
         loss = total / max(weight, 1e-9)
         self.since += time.monotonic() - began  # tokens/s is of training alone

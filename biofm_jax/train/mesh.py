@@ -182,13 +182,23 @@ class Partitioner:
         """Place an activation whose dimensions have the given logical names."""
         return self._place(x, ACTIVATIONS, names)
 
-    def gather(self, params, axes, dtype):
-        """A layer's parameters gathered over fsdp, in the computation's dtype.
+    def gather(self, param, names, dtype):
+        """A layer's parameter gathered over fsdp, in the computation's dtype.
 
         The cast comes before the gather, so that bfloat16 travels; the gradient travels back
         in the same dtype as a reduce-scatter.
         """
-        return jax.tree.map(lambda leaf, names: self._collect(leaf, names, dtype), params, axes)
+
+        @jax.custom_vjp
+        def collect(x):
+            x = self._place(x.astype(dtype), PARAMETERS, names)
+            return self._place(x, GATHERED, names)
+
+        def backward(_, gradient):
+            return (self._place(gradient, PARAMETERS, names).astype(param.dtype),)
+
+        collect.defvjp(lambda x: (collect(x), None), backward)
+        return collect(param)
 
     def per_shard(self, function, inputs, output):
         """`function` run on each device's shard; the arguments are activations by name."""
@@ -208,18 +218,6 @@ class Partitioner:
             )(*arrays)
 
         return run
-
-    def _collect(self, leaf, names, dtype):
-        @jax.custom_vjp
-        def collect(x):
-            x = self._place(x.astype(dtype), PARAMETERS, names)
-            return self._place(x, GATHERED, names)
-
-        def backward(_, gradient):
-            return (self._place(gradient, PARAMETERS, names).astype(leaf.dtype),)
-
-        collect.defvjp(lambda x: (collect(x), None), backward)
-        return collect(leaf)
 
     def _place(self, x, table, names):
         spec = layout(self.mesh, table, names, x.shape)

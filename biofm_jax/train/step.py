@@ -29,7 +29,7 @@ class TrainState:
     Attributes:
         step: () int32, steps done.
         seed: () int32; the step's random key is made of `seed` and `step`.
-        params: nested dict of float32 arrays.
+        params: nested dict of float32 arrays: all that are trained.
         opt_state: the optimizer's state.
         objective_state: the objective's memory.
     """
@@ -42,17 +42,36 @@ class TrainState:
 
 
 @dataclasses.dataclass(frozen=True)
+class Base:
+    """Parameters that stay as they are, beside those a run trains.
+
+    They are no part of the state: neither donated nor saved, and no gradient is taken.
+
+    Attributes:
+        params: nested dict of arrays of any float dtype.
+        axes: the tree of their logical axis names.
+        join: (their arrays, the trained parameters) -> the parameters of `Model.apply`.
+    """
+
+    params: Any
+    axes: Any
+    join: Callable[[Any, Any], Any]
+
+
+@dataclasses.dataclass(frozen=True)
 class Program:
     """The compiled functions of a run and where its state lies.
 
     Attributes:
         init: (seed) -> TrainState, made on the devices that hold it.
         adopt: (seed, params) -> TrainState that starts from given parameters.
-        step: (state, batch) -> (state, metrics); the old state is donated. Metrics are ()
-            float32: `loss`, `gradient_norm`, `weight` and the objective's own.
-        evaluate: (state, batch) -> (sum of the loss, weight), with the same masks each time.
+        step: (state, batch, *base) -> (state, metrics); the old state is donated. Metrics are
+            () float32: `loss`, `gradient_norm`, `weight` and the objective's own.
+        evaluate: (state, batch, *base) -> (sum of the loss, weight), with the same masks each
+            time.
         shardings: tree of NamedSharding, the shape of the state.
         shapes: tree of ShapeDtypeStruct, the shape of the state.
+        base_shardings: of the base's parameters; () for a run without one.
     """
 
     init: Callable
@@ -61,6 +80,7 @@ class Program:
     evaluate: Callable
     shardings: TrainState
     shapes: TrainState
+    base_shardings: tuple
 
 
 def build_program(
@@ -70,16 +90,19 @@ def build_program(
     mesh,
     batch: Batch,
     accumulate: int = 1,
+    base: Base | None = None,
 ) -> Program:
     """Build the functions of a run; nothing is allocated or compiled yet.
 
     Args:
-        model: pure init and apply.
+        model: pure init and apply; with a base, `init` and `axes` are of the trained
+            parameters, and `apply` takes what `base.join` makes.
         objective: pure loss.
         optimizer: from the tree of logical axis names to a gradient transformation.
         mesh: where the state and the batch lie; an abstract mesh is enough to trace.
         batch: a batch of the run's global shape (arrays or ShapeDtypeStructs).
         accumulate: number of microbatches whose gradients are summed before each update.
+        base: parameters that are not trained; shapes are enough.
 
     Raises:
         UserError: rows that the mesh or the microbatches do not divide; an objective whose
@@ -116,20 +139,23 @@ def build_program(
     state_shapes = jax.eval_shape(initial, 0)
     shardings = _state_shardings(mesh, axes, state_shapes)
 
-    def apply(train: bool):
-        return partial(model.apply, train=train)
+    def apply(train: bool, frozen: tuple):
+        if not frozen:
+            return partial(model.apply, train=train)
+        return lambda params, batch, **options: model.apply(
+            base.join(*frozen, params), batch, train=train, **options
+        )
 
-    def step(state: TrainState, batch: Batch):
+    def step(state: TrainState, batch: Batch, *frozen):
+        run = apply(True, frozen)
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         with partitioned(partitioner):
             if accumulate == 1:
-                loss, gradients = _gradients(objective, apply(True), state, batch, key)
+                loss, gradients = _gradients(objective, run, state, batch, key)
             elif objective.compare is None:
-                loss, gradients = _accumulated(
-                    objective, apply(True), state, batch, key, accumulate
-                )
+                loss, gradients = _accumulated(objective, run, state, batch, key, accumulate)
             else:
-                loss, gradients = _two_pass(objective, apply(True), state, batch, key, accumulate)
+                loss, gradients = _two_pass(objective, run, state, batch, key, accumulate)
         weight = jnp.maximum(loss.weight, 1e-9)
         gradients = jax.tree.map(lambda g: g / weight, gradients)
         updates, opt_state = transform.update(gradients, state.opt_state, state.params)
@@ -147,27 +173,30 @@ def build_program(
         )
         return state, metrics
 
-    def evaluate(state: TrainState, batch: Batch):
+    def evaluate(state: TrainState, batch: Batch, *frozen):
+        run = apply(False, frozen)
         with partitioned(partitioner):
             loss = objective.loss(
-                apply(False), state.params, state.objective_state, batch, jax.random.key(0)
+                run, state.params, state.objective_state, batch, jax.random.key(0)
             )
         return loss.total, loss.weight
 
     place = batch_shardings(mesh, batch)
     scalar = replicated(mesh)
+    fixed = () if base is None else (parameter_shardings(mesh, base.axes, base.params),)
     return Program(
         init=jax.jit(initial, out_shardings=shardings),
         adopt=jax.jit(start, out_shardings=shardings),
         step=jax.jit(
             step,
-            in_shardings=(shardings, place),
+            in_shardings=(shardings, place, *fixed),
             out_shardings=(shardings, scalar),
             donate_argnums=0,
         ),
-        evaluate=jax.jit(evaluate, in_shardings=(shardings, place), out_shardings=scalar),
+        evaluate=jax.jit(evaluate, in_shardings=(shardings, place, *fixed), out_shardings=scalar),
         shardings=shardings,
         shapes=state_shapes,
+        base_shardings=fixed,
     )
 
 

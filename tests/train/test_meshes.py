@@ -1,9 +1,15 @@
 """One device, data-parallel, fully sharded, tensor- and context-parallel: the same training."""
 
+import dataclasses
+
 import jax
+import jax.extend
 import numpy as np
 import pytest
-from toy_batches import CASES, batch_for, program
+from toy_batches import CASES, FAST, VOCABULARY, batch_for, program
+
+from biofm_jax.train.mesh import MeshSpec
+from biofm_jax.train.step import build_program
 
 # (data, fsdp, tensor, context)
 LAYOUTS = {
@@ -57,3 +63,34 @@ def test_every_layout_trains_as_one_device_does(name, layout, single):
     assert kernel.addressable_shards[0].data.size * split == kernel.size
     moment = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.shape == kernel.shape]
     assert moment and all(leaf.sharding == kernel.sharding for leaf in moment)
+
+
+def kept_by_layer(jaxpr):
+    """Shapes of what every forward scan of a program stacks by layer for the backward pass."""
+    found = []
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "scan" and not equation.params["reverse"]:
+            found += [out.aval.shape for out in equation.outvars[equation.params["num_carry"] :]]
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            found += kept_by_layer(inner)
+    return found
+
+
+@pytest.mark.parametrize("layout", ["data", "mixed"])
+@pytest.mark.parametrize("remat", ["none", "attention"])
+def test_no_gathered_copy_of_the_weights_is_kept(layout, remat):
+    objective, spec = CASES["masked"]
+    spec = dataclasses.replace(spec, remat=remat)
+    built = build_program(
+        spec.build(),
+        objective.build(VOCABULARY),
+        lambda axes: FAST.build(20, axes),
+        MeshSpec(*LAYOUTS[layout]).build(),
+        batch_for("masked"),
+    )
+    traced = jax.make_jaxpr(built.step)(built.shapes, batch_for("masked"))
+    kept = kept_by_layer(traced.jaxpr)
+    assert kept  # activations
+    blocks = jax.tree.leaves(built.shapes.params["blocks"])
+    weights = {leaf.size for leaf in blocks if leaf.size >= spec.layers * spec.width**2}
+    assert weights and not weights & {int(np.prod(shape)) for shape in kept}

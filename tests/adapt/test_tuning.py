@@ -5,14 +5,17 @@ import numpy as np
 import pytest
 from toy_batches import TINY, compiled_once, parameters
 
-from biofm_jax.adapt import finetune
+from biofm_jax.adapt import tuning
 from biofm_jax.adapt.encoder import Encoder
-from biofm_jax.adapt.finetune import FinetuneSpec, finetune_adapter
+from biofm_jax.adapt.finetune import FinetuneSpec
 from biofm_jax.adapt.labelled import Labelled
+from biofm_jax.adapt.lora_tuning import LoraSpec
+from biofm_jax.adapt.tuning import tuned_adapter
 from biofm_jax.data.protein import ProteinData
 
 LETTERS = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
 SPEC = FinetuneSpec(epochs=6, rows=4, learning_rate=3e-3, dropout=0.0)
+LORA = LoraSpec(epochs=12, rows=4, learning_rate=1e-2, dropout=0.0, rank=2)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,21 +49,22 @@ def planted(count, seed, kind):
 @pytest.fixture
 def fits(monkeypatch):
     """The Fit of every run that the adapter starts."""
-    seen, real = [], finetune.fit
+    seen, real = [], tuning.fit
 
     def recording(*args, **kwargs):
         seen.append(real(*args, **kwargs))
         return seen[-1]
 
-    monkeypatch.setattr(finetune, "fit", recording)
+    monkeypatch.setattr(tuning, "fit", recording)
     return seen
 
 
+@pytest.mark.parametrize("spec", [SPEC, LORA], ids=["finetune", "lora"])
 @pytest.mark.parametrize("kind", ["number", "binary"])
-def test_it_learns_a_planted_label(encoder, fits, kind):
+def test_it_learns_a_planted_label(encoder, fits, kind, spec):
     before = jax.tree.map(np.copy, encoder.params)
     train, valid, test = (planted(n, s, kind) for n, s in ((160, 1), (40, 2), (60, 3)))
-    adapt = finetune_adapter(encoder, SPEC, kind, show=False)
+    adapt = tuned_adapter(encoder, spec, kind, show=False)
     predicted = adapt(train, valid, test.without_targets(), seed=0)
     assert predicted.shape == (60, 1)
     losses = [row["loss"] for row in fits[0].rows]
@@ -81,20 +85,20 @@ def test_it_learns_a_planted_label(encoder, fits, kind):
 def test_device_parameters_are_not_given_away(encoder):
     on_device = dataclasses.replace(encoder, params=jax.tree.map(jax.numpy.asarray, encoder.params))
     parts = [planted(n, s, "number") for n, s in ((40, 1), (5, 2), (6, 3))]
-    finetune_adapter(on_device, SPEC, "number", show=False)(*parts, seed=0)
+    tuned_adapter(on_device, SPEC, "number", show=False)(*parts, seed=0)
     jax.tree.map(np.testing.assert_array_equal, on_device.params, encoder.params)
 
 
 def test_too_few_validation_items_choose_nothing(encoder, fits):
     parts = [planted(n, s, "number") for n, s in ((40, 1), (5, 2), (6, 3))]
-    finetune_adapter(encoder, SPEC, "number", show=False)(*parts, seed=0)
+    tuned_adapter(encoder, SPEC, "number", show=False)(*parts, seed=0)
     assert fits[0].best is None
     assert not any("validation_loss" in row for row in fits[0].rows)
 
 
 def test_it_follows_the_seed(encoder):
     parts = [planted(n, s, "number") for n, s in ((40, 1), (5, 2), (6, 3))]
-    adapt = finetune_adapter(encoder, SPEC, "number", show=False)
+    adapt = tuned_adapter(encoder, SPEC, "number", show=False)
     first, again, other = (adapt(*parts, seed=seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-3
@@ -105,6 +109,26 @@ def test_missing_labels_teach_nothing(encoder, fits):
     gaps = train.targets.copy()
     gaps[::2] = np.nan
     holes = dataclasses.replace(train, targets=gaps)
-    predicted = finetune_adapter(encoder, SPEC, "number", show=False)(holes, valid, test, seed=0)
+    predicted = tuned_adapter(encoder, SPEC, "number", show=False)(holes, valid, test, seed=0)
     assert np.isfinite(predicted).all()
     assert all(np.isfinite(row["loss"]) for row in fits[0].rows)
+
+
+def test_it_learns_classes(encoder, fits):
+    """Three classes by the commonest of three residues."""
+    rng = np.random.default_rng(0)
+
+    def part(count, seed):
+        labels = rng.integers(0, 3, count)
+        texts = ["".join(rng.choice(["W", "A", "G"], 14, p=np.roll([0.6, 0.2, 0.2], k)))
+                 for k in labels]  # fmt: skip
+        ids = tuple(f"{seed}-{i}" for i in range(count))
+        return Labelled(ids, tuple(texts), labels[:, None].astype(float))
+
+    train, valid, test = part(160, 1), part(40, 2), part(60, 3)
+    predicted = tuned_adapter(encoder, SPEC, "class", show=False)(
+        train, valid, test.without_targets(), seed=0
+    )
+    assert predicted.shape == (60, 1) and set(predicted[:, 0]) <= {0.0, 1.0, 2.0}
+    assert (predicted == test.targets).mean() > 0.8
+    assert fits[0].compilations == 1
