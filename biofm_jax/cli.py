@@ -155,6 +155,23 @@ def sweep(arguments: list[str]) -> int:
     return FAILED if outcome.failed else DONE
 
 
+def interpret(arguments: list[str]) -> int:
+    """Show why a model says what it says: attention, mutagenesis, gradients, a map."""
+    from biofm_jax.interpretation import Interpret, Interpreter
+
+    options = _parse(Interpret, arguments, "interpret")
+    interpreter = Interpreter(options)
+    rows = [dataclasses.asdict(piece) for piece in interpreter.pieces()]
+    if options.dry_run:
+        _print_rows("dry run", rows, options.json)
+        return DONE
+    for row, piece in zip(rows, interpreter.pieces(), strict=True):
+        ERR.print(f"{piece.kind} by {piece.readout} {piece.text[:40]}", highlight=False)
+        row["file"] = str(interpreter.make(piece))
+    _print_rows("interpretations; `biofm report` draws them", rows, options.json)
+    return DONE
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
     """Write the results and runs under some folders to one HTML page and a Markdown table.
@@ -187,6 +204,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "evaluate": evaluate,
     "sweep": sweep,
+    "interpret": interpret,
     "report": report,
     "data": data,
 }

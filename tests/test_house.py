@@ -21,9 +21,10 @@ ROOMS = (
     ("objectives",),
     ("train",),
     ("adapt",),
+    ("interpret",),
     ("evaluate",),
     ("experiment",),
-    ("compare", "sweep", "catalogue", "cli_data"),
+    ("compare", "sweep", "interpretation", "catalogue", "cli_data"),
     ("cli",),
 )
 

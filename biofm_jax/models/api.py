@@ -50,8 +50,9 @@ class Model:
 
     Attributes:
         init: `init(rng, batch) -> params`, a nested dict of float32 arrays.
-        apply: `apply(params, batch, *, rngs=None, train=False, collect=()) -> Outputs`, where
-            `rngs` is one PRNG key and `collect` holds "attentions" and/or "layers".
+        apply: `apply(params, batch, *, rngs=None, train=False, collect=(), embedded=None) ->
+            Outputs`, where `rngs` is one PRNG key, `collect` holds "attentions" and/or "layers",
+            and `embedded` (b, t, d) stands in for the embeddings of the tokens.
         axes: `axes(params) -> tree` of tuples of logical axis names, one name per dimension:
             "layers", "embed", "heads", "mlp", "vocab" or None.
         spec: the frozen dataclass the model was built from.

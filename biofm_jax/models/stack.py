@@ -101,6 +101,7 @@ def apply_stack(
     rngs: jax.Array | None = None,
     train: bool = False,
     collect: tuple[str, ...] = (),
+    embedded: Hidden | None = None,
 ) -> Outputs:
     """Run the model.
 
@@ -111,6 +112,7 @@ def apply_stack(
         rngs: one PRNG key, needed for training with dropout.
         train: dropout is on.
         collect: "attentions" and/or "layers".
+        embedded: (b, t, d) in the place of the tokens' embeddings, to differentiate by.
 
     Raises:
         UserError: rows longer than learned positions, training with dropout but no key, or an
@@ -121,7 +123,10 @@ def apply_stack(
     outer = {name: part for name, part in params.items() if name != "blocks"}
     outer = gather(outer, {name: axes[name] for name in outer}, dtype)
     context = _context(spec, params, batch)
-    x = Embedding(spec).apply({"params": outer["embed"]}, batch, fold(keys, 0))
+    if embedded is None:
+        x = Embedding(spec).apply({"params": outer["embed"]}, batch, fold(keys, 0))
+    else:
+        x = jnp.asarray(embedded, dtype)
     x = constrain(x, "batch", "tokens", "width")
     x, layers, attentions = _run_blocks(spec, params["blocks"], x, context, keys, collect)
     if spec.final_norm:

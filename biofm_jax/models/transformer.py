@@ -159,8 +159,8 @@ class TransformerSpec:
             """Float32 parameters; of `batch` nothing is read, all shapes are in the spec."""
             return init_stack(self, rng)
 
-        def apply(params, batch, *, rngs=None, train=False, collect=()):
-            return apply_stack(self, params, batch, rngs=rngs, train=train, collect=collect)
+        def apply(params, batch, **options):
+            return apply_stack(self, params, batch, **options)
 
         def axes(params):
             names = stack_axes(self)

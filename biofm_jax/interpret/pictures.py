@@ -1,0 +1,154 @@
+"""The picture of an interpretation."""
+
+import math
+
+import numpy as np
+from matplotlib.colors import TwoSlopeNorm
+from matplotlib.figure import Figure
+
+from biofm_jax.interpret.records import Interpretation
+
+WIDTH = 6.4  # inches
+NAMED = 48  # tokens that fit along an axis by name
+PER_ROW = 60  # letters in a row of a heat map
+DIVERGING, SEQUENTIAL = "RdBu_r", "viridis"
+COLOURS = ("#1f5fa8", "#b5651d", "#2a8c68", "#7b4ea3", "#c0392b", "#0f8b9d", "#8a8a8a")
+CLASSES = len(COLOURS)
+
+
+def picture(found: Interpretation) -> Figure:
+    """The figure of an interpretation, in the layout of its kind."""
+    return _DRAWN[found.kind](found)
+
+
+def _rollout(found: Interpretation) -> Figure:
+    return _square(found, found.arrays["flow"], "token read", "token whose state it is")
+
+
+def _contacts(found: Interpretation) -> Figure:
+    return _square(found, found.arrays["contacts"], "residue", "residue")
+
+
+def _square(found: Interpretation, values: np.ndarray, across: str, down: str) -> Figure:
+    tokens = found.arrays["tokens"]
+    figure = Figure(figsize=(WIDTH, 5.4), layout="constrained")
+    axis = figure.subplots()
+    # A few very large values, such as those of cls, would leave all others in the dark.
+    top = float(np.quantile(values, 0.995))
+    image = axis.imshow(values, cmap=SEQUENTIAL, vmax=top, interpolation="nearest")
+    axis.set(xlabel=across, ylabel=down)
+    if len(tokens) <= NAMED:
+        axis.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=7)
+        axis.set_yticks(range(len(tokens)), tokens, fontsize=7)
+    figure.colorbar(image, ax=axis, shrink=0.8, label=found.unit, extend="max")
+    return figure
+
+
+def _mutagenesis(found: Interpretation) -> Figure:
+    changes, tokens = found.arrays["changes"], found.arrays["tokens"]
+    alphabet = found.arrays["alphabet"]
+    rows = math.ceil(len(tokens) / PER_ROW)
+    width = min(PER_ROW, len(tokens))
+    high = 0.4 + 0.115 * len(alphabet)
+    figure = Figure(figsize=(max(4.0, WIDTH * 1.5 * width / PER_ROW), rows * high + 0.7),
+                    layout="constrained")  # fmt: skip
+    axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
+    most = float(np.abs(changes).max()) or 1.0
+    norm = TwoSlopeNorm(0.0, -most, most)
+    for row, axis in enumerate(axes):
+        part = slice(row * PER_ROW, min((row + 1) * PER_ROW, len(tokens)))
+        block = np.full((len(alphabet), width), np.nan)
+        block[:, : part.stop - part.start] = changes[part].T
+        image = axis.imshow(block, cmap=DIVERGING, norm=norm, aspect="auto", interpolation="none")
+        own = [int(np.flatnonzero(alphabet == letter)[0]) for letter in tokens[part]]
+        axis.plot(range(len(own)), own, ".", color="black", markersize=2.5)
+        axis.set_yticks(range(len(alphabet)), alphabet, fontsize=5.5)
+        axis.set_xticks(
+            range(len(own)),
+            [f"{letter}\n{place}" if place % 10 == 0 else letter
+             for place, letter in enumerate(tokens[part], part.start + 1)],
+            fontsize=6,
+        )  # fmt: skip
+        axis.tick_params(length=0)
+    figure.colorbar(image, ax=list(axes), label=found.unit, shrink=0.8, pad=0.01)
+    return figure
+
+
+def _gradients(found: Interpretation) -> Figure:
+    """The text itself, each token on the colour of what it adds."""
+    values, tokens = found.arrays["attributions"], found.arrays["tokens"]
+    rows = math.ceil(len(tokens) / 30)
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.42 * rows), layout="constrained")
+    axis = figure.subplots()
+    most = float(np.abs(values).max()) or 1.0
+    block = np.full((rows, min(30, len(tokens))), np.nan)
+    block.flat[: len(values)] = values
+    norm = TwoSlopeNorm(0.0, -most, most)
+    image = axis.imshow(block, cmap=DIVERGING, norm=norm, aspect="auto", interpolation="none")
+    for number, (token, value) in enumerate(zip(tokens, values)):
+        row, column = divmod(number, block.shape[1])
+        axis.text(
+            column,
+            row,
+            token,
+            ha="center",
+            va="center",
+            fontsize=8 if len(token) < 4 else 5,
+            color="white" if abs(value) > 0.6 * most else "black",
+        )
+    axis.set_axis_off()
+    figure.colorbar(image, ax=axis, label=found.unit, orientation="horizontal", aspect=40)
+    return figure
+
+
+def _embeddings(found: Interpretation) -> Figure:
+    points, labels = found.arrays["points"], found.arrays["labels"]
+    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    axis = figure.subplots()
+    classes = np.unique(labels[~np.isnan(labels)])
+    alpha = float(np.clip(20 / np.sqrt(len(points)), 0.25, 0.9))
+    unknown = np.isnan(labels)
+    if unknown.any():
+        axis.scatter(*points[unknown].T, s=8, color="#c8c8c8", label="no label")
+    if len(classes) <= CLASSES and (classes == classes.astype(int)).all():
+        names = found.arrays.get("classes")
+        for colour, value in zip(COLOURS, classes):
+            name = f"{value:g}" if names is None else str(names[int(value)])
+            axis.scatter(*points[labels == value].T, s=11, alpha=alpha, color=colour, label=name)
+        axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    else:
+        known = ~unknown
+        drawn = axis.scatter(*points[known].T, s=11, alpha=alpha, c=labels[known], cmap=SEQUENTIAL)
+        figure.colorbar(drawn, ax=axis, label=found.unit)
+    shares = found.arrays.get("variance")
+    named = ("UMAP 1", "UMAP 2")
+    if shares is not None:
+        named = [f"component {i + 1} ({share:.0%} of variance)" for i, share in enumerate(shares)]
+    axis.set(xlabel=named[0], ylabel=named[1], xticks=[], yticks=[])
+    return figure
+
+
+def _saliency(found: Interpretation) -> Figure:
+    image, values = found.arrays["image"], found.arrays["saliency"]
+    figure = Figure(figsize=(WIDTH, 3.3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    span = float(np.ptp(image)) or 1.0
+    shown = (image - image.min()) / span
+    shown = shown[..., 0] if shown.shape[-1] == 1 else shown[..., :3]
+    for axis, title in ((left, "image"), (right, "saliency over it")):
+        axis.imshow(shown, cmap="gray" if shown.ndim == 2 else None)
+        axis.set_title(title)
+        axis.set_axis_off()
+    drawn = right.imshow(values, cmap="inferno", alpha=0.55)
+    figure.colorbar(drawn, ax=right, label=found.unit, shrink=0.8)
+    return figure
+
+
+_DRAWN = {
+    "rollout": _rollout,
+    "contacts": _contacts,
+    "mutagenesis": _mutagenesis,
+    "gradients": _gradients,
+    "embeddings": _embeddings,
+    "saliency": _saliency,
+}

@@ -1,0 +1,336 @@
+"""`biofm interpret`: why a model says what it says, as files that `biofm report` draws."""
+
+import dataclasses
+import functools
+import hashlib
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from sklearn.linear_model import RidgeCV
+
+from biofm_jax.adapt.encoder import Encoder
+from biofm_jax.adapt.labelled import Labelled
+from biofm_jax.adapt.marginals import marginals
+from biofm_jax.adapt.probe import probe_adapter
+from biofm_jax.errors import UserError
+from biofm_jax.evaluate.results import code_commit, slug
+from biofm_jax.evaluate.task import Dataset, Task, get_task
+from biofm_jax.experiment import load_encoder
+from biofm_jax.interpret.attention import contact_map, rollout
+from biofm_jax.interpret.embedding_map import Projection, embedding_map
+from biofm_jax.interpret.mutagenesis import mutagenesis
+from biofm_jax.interpret.records import Interpretation, write_interpretation
+from biofm_jax.interpret.tokens import (
+    attentions_of,
+    log_likelihood,
+    read_text,
+    token_attributions,
+)
+from biofm_jax.models.heads import LanguageHead
+
+Kind = Literal["rollout", "contacts", "mutagenesis", "gradients", "embeddings"]
+ALPHABETS = {"protein": "ACDEFGHIKLMNPQRSTVWY", "genome": "ACGT", "rna": "ACGU"}
+FITTED = 2000  # training items of the linear readout whose gradients are shown
+MAPPED = 3000  # test items of a map
+
+
+@dataclasses.dataclass(frozen=True)
+class Interpret:
+    """Show what a model attends to, what it reacts to and how it groups things.
+
+    Attributes:
+        model: folder of a finished run, FOLDER@best, or random:EXPERIMENT.py.
+        text: sequences or SMILES to explain.
+        task: explain this task's wild type or first test items, by a linear readout of its
+            labels too, and map its test items.
+        show: rollout (attention through all layers), contacts (coupled residues), mutagenesis
+            (every substitution), gradients (integrated gradients by token), embeddings (a map);
+            by default all that the input allows.
+        items: test items of a task to explain.
+        projection: of the map of embeddings: pca, or umap (extra umap).
+        steps: points of the integral of gradients.
+        seed: of a random model, and of the map.
+        out: folder for the files; `biofm report` draws them.
+        dry_run: show what would be made.
+        json: print JSON instead of a table.
+    """
+
+    model: tyro.conf.Positional[str]
+    text: tuple[str, ...] = ()
+    task: str | None = None
+    show: tuple[Kind, ...] = ()
+    items: int = 1
+    projection: Projection = "pca"
+    steps: int = 64
+    seed: int = 0
+    out: Path = Path("results")
+    dry_run: bool = False
+    json: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """One interpretation to make.
+
+    Attributes:
+        kind: of the picture.
+        text: that is explained; empty for a map.
+        readout: by what: "model", or "probe" for a linear readout of the task's labels.
+    """
+
+    kind: str
+    text: str
+    readout: str = "model"
+
+
+class Interpreter:
+    """Makes the pieces of one model."""
+
+    def __init__(self, options: Interpret):
+        """Load model and task.
+
+        Raises:
+            UserError: neither text nor task, no such model or task, or a task of another
+                modality.
+        """
+        if not options.text and options.task is None:
+            raise UserError("there is nothing to explain: give --text SEQUENCE or --task TASK")
+        self.options = options
+        self.encoder: Encoder = load_encoder(options.model)
+        self.task: Task | None = None if options.task is None else get_task(options.task)
+        if self.task is not None and self.task.modality != self.encoder.data.kind:
+            raise UserError(
+                f"{self.task.name} is a task of {self.task.modality} models; {options.model} "
+                f"reads {self.encoder.data.kind}"
+            )
+
+    @functools.cached_property
+    def data(self) -> Dataset:
+        """The task's data."""
+        return self.task.data(None)
+
+    def pieces(self) -> list[Piece]:
+        """What is to be made, in order.
+
+        Raises:
+            UserError: a kind was asked for that model or input do not allow; it says why.
+        """
+        texts = list(self.options.text)
+        if self.task is not None:
+            wild, tested = self.data.wild_type, self.data.tested.texts
+            texts += [wild] if wild else list(tested[: self.options.items])
+        pieces = []
+        for kind in self.options.show or tuple(_REASONS):
+            if reason := _REASONS[kind](self.encoder, self.task):
+                if self.options.show:
+                    raise UserError(f"{kind} of {self.options.model}: {reason}")
+                continue
+            if kind == "embeddings":
+                pieces.append(Piece(kind, ""))
+                continue
+            readouts = [] if kind in ("mutagenesis", "gradients") else ["model"]
+            if not readouts:
+                readouts += ["model"] if _speaks(self.encoder) else []
+                readouts += ["probe"] if self.task is not None else []
+            pieces += [Piece(kind, text, readout) for text in texts for readout in readouts]
+        return pieces
+
+    def make(self, piece: Piece) -> Path:
+        """Compute a piece and write it; returns its file."""
+        title, caption, unit, arrays = _MAKERS[piece.kind](self, piece)
+        found = Interpretation(
+            kind=piece.kind,
+            model=self.encoder.name,
+            task=self.task.name if self.task else "",
+            title=title,
+            caption=caption,
+            unit=unit,
+            seed=self.options.seed,
+            command=shlex.join(sys.argv),
+            commit=code_commit(),
+            arrays=arrays,
+        )
+        what = hashlib.sha256(f"{piece.text}{self.encoder.name}".encode()).hexdigest()[:8]
+        where = slug(self.task.name) if self.task else "text"
+        name = f"{where}.{slug(self.encoder.name)[-40:]}.{piece.kind}-{piece.readout}-{what}"
+        return write_interpretation(found, self.options.out, name)
+
+    @functools.cached_property
+    def probe(self) -> Callable[[Sequence[str]], np.ndarray]:
+        """Texts -> (n,) predictions of a probe that was fitted to the task's first label."""
+        fold = self.data.folds[0]
+        train, valid = self.data.part(fold.train), self.data.part(fold.valid)
+        adapter = probe_adapter(self.encoder.features_for_seeds(), self.task.kind)
+
+        def predict(texts):
+            names = tuple(map(str, range(len(texts))))
+            missing = np.full((len(texts), train.targets.shape[1]), np.nan)
+            test = Labelled(names, tuple(texts), missing)
+            return adapter(train, valid, test, self.options.seed)[:, 0]
+
+        return predict
+
+    @functools.cached_property
+    def readout(self) -> tuple[np.ndarray, float]:
+        """(d,) weights and a constant of a ridge regression of the first label on features."""
+        train = self.data.part(self.data.folds[0].train[:FITTED])
+        known = ~np.isnan(train.targets[:, 0])
+        texts = [text for text, there in zip(train.texts, known) if there]
+        features = self.encoder.features(self.options.seed)(texts).astype(np.float64)
+        spread = features.std(0) + 1e-9
+        fitted = RidgeCV(np.logspace(-2, 6, 17)).fit(features / spread, train.targets[known, 0])
+        return fitted.coef_ / spread, float(fitted.intercept_)
+
+
+def _speaks(encoder: Encoder) -> bool:
+    """Whether the model gives log-probabilities of tokens."""
+    return isinstance(encoder.spec.head, LanguageHead)
+
+
+def _attention_reason(encoder, task) -> str:
+    return ""
+
+
+def _contacts_reason(encoder, task) -> str:
+    if encoder.data.kind not in ALPHABETS:
+        return f"{encoder.data.kind} tokens are no residues; rollout shows its attention"
+    return "a causal model sees one side of a pair only" if encoder.spec.causal else ""
+
+
+def _mutagenesis_reason(encoder, task) -> str:
+    if encoder.data.kind not in ALPHABETS:
+        return f"a letter of a {encoder.data.kind} cannot be exchanged; it is for sequences"
+    if task is None and (not _speaks(encoder) or encoder.spec.causal):
+        return "without a task it needs a masked language model: give --task for a fitted probe"
+    return ""
+
+
+def _gradients_reason(encoder, task) -> str:
+    if task is None and not _speaks(encoder):
+        return "without a task it needs a language head: give --task for a readout of its labels"
+    return ""
+
+
+def _embeddings_reason(encoder, task) -> str:
+    return "a map is of a task's test items: give --task" if task is None else ""
+
+
+_REASONS = {
+    "rollout": _attention_reason,
+    "contacts": _contacts_reason,
+    "mutagenesis": _mutagenesis_reason,
+    "gradients": _gradients_reason,
+    "embeddings": _embeddings_reason,
+}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 24 else f"{text[:12]}…{text[-8:]} ({len(text)} letters)"
+
+
+def _rollout(self: Interpreter, piece: Piece):
+    text = read_text(self.encoder, piece.text)
+    flow = rollout(attentions_of(self.encoder, text, self.options.seed))
+    return (
+        f"Attention rollout of {_short(piece.text)}",
+        "Row: the token whose last state it is; column: the input token it draws on, through all "
+        "layers. A model of the flow of information, not of influence on an output.",
+        "share",
+        {"flow": flow, "tokens": np.array(text.tokens)},
+    )
+
+
+def _contacts(self: Interpreter, piece: Piece):
+    text = read_text(self.encoder, piece.text)
+    attentions = attentions_of(self.encoder, text, self.options.seed)
+    return (
+        f"Attention contacts of {_short(piece.text)}",
+        "Attention between pairs of residues, both ways, after the average product correction, "
+        "mean over heads and layers: bright pairs may touch. No regression was fitted.",
+        "coupling",
+        {
+            "contacts": contact_map(attentions, text.regular),
+            "tokens": np.array(text.tokens)[text.regular],
+        },
+    )
+
+
+def _mutagenesis(self: Interpreter, piece: Piece):
+    alphabet = ALPHABETS[self.encoder.data.kind]
+    if piece.readout == "probe":
+        score, unit = self.probe, f"change of the predicted {self.data.columns[0]}"
+        by = f"by a probe fitted to {self.task.name}"
+    else:
+        score = functools.partial(
+            marginals, self.encoder, wild_type=piece.text, seed=self.options.seed
+        )
+        unit, by = "log-odds against the wild type (nats)", "by masked marginals, without labels"
+    changes = mutagenesis(score, piece.text, alphabet)
+    return (
+        f"In-silico mutagenesis of {_short(piece.text)} {by}",
+        "Column: place; row: the residue put there; a dot marks the wild type. Red raises the "
+        "score, blue lowers it.",
+        unit,
+        {
+            "changes": changes,
+            "tokens": np.array(list(piece.text)),
+            "alphabet": np.array(list(alphabet)),
+        },
+    )
+
+
+def _gradients(self: Interpreter, piece: Piece):
+    text = read_text(self.encoder, piece.text)
+    if piece.readout == "probe":
+        weights, constant = self.readout
+        weights = jnp.asarray(weights, jnp.float32)
+        what = f"a linear readout of {self.data.columns[0]}"
+
+        def output(outputs):
+            return outputs.pooled[0, 0] @ weights + constant
+    else:
+        what, output = "the log-likelihood of the text", log_likelihood(self.encoder, text)
+    found, gap = token_attributions(
+        self.encoder, text, output, self.options.seed, self.options.steps
+    )
+    return (
+        f"Integrated gradients of {what}, {_short(piece.text)}",
+        "What each token adds against a row of masks: red raises the output, blue lowers it. The "
+        f"attributions sum to {found.sum():.4g}, {abs(gap):.1g} from the difference of outputs.",
+        "attribution",
+        {"attributions": found, "tokens": np.array(text.tokens), "gap": np.array(gap)},
+    )
+
+
+def _embeddings(self: Interpreter, piece: Piece):
+    tested = self.data.tested
+    order = np.random.default_rng(self.options.seed).permutation(len(tested))[:MAPPED]
+    texts = [tested.texts[i] for i in order]
+    features = self.encoder.features(self.options.seed)(texts)
+    points, variance = embedding_map(features, self.options.projection, self.options.seed)
+    arrays = {"points": points, "labels": tested.targets[order, 0]}
+    if variance is not None:
+        arrays["variance"] = variance
+    unit = self.data.columns[0] + (f" ({self.task.unit})" if self.task.unit else "")
+    return (
+        f"Embeddings of {len(order):,} test items of {self.task.name}",
+        f"Pooled states of the frozen model, coloured by {self.data.columns[0]}. Labels were not "
+        "used to place the points.",
+        unit,
+        arrays,
+    )
+
+
+_MAKERS = {
+    "rollout": _rollout,
+    "contacts": _contacts,
+    "mutagenesis": _mutagenesis,
+    "gradients": _gradients,
+    "embeddings": _embeddings,
+}
