@@ -43,7 +43,8 @@ def write_report(folders: Sequence[Path], out: Path, title: str = "Results") -> 
         UserError: a folder does not exist, or no folder holds a result or a run.
     """
     found = read_found(folders)
-    write_whole(out, page(title, found))
+    # A record or a file name can hold half of a character.
+    write_whole(out, page(title, found).encode("utf-8", "replace"))
     markdown = out.with_suffix(".md")
     write_whole(markdown, by_modality(found.rows))
     return Report(out, markdown, found.rows, found.problems)

@@ -124,6 +124,7 @@ def _read_run(folder: Path, searched: Path, problems: list[str]) -> TrainingRun:
 def _read_metrics(line: str) -> dict:
     row = json.loads(line)
     row["step"] = int(row["step"])
+    float(row["step"])  # too large a number cannot be drawn
     return row | {name: float(row[name]) for name in _NUMBERS if name in row}
 
 

@@ -53,6 +53,9 @@ def check_types(value: Any, kind: Any, name: str) -> None:
         _require(is_number and math.isfinite(value), value, "a finite number", name)
     elif kind in (int, str, bool):
         _require(type(value) is kind, value, kind, name)
+        if kind is str:  # JSON can hold half of a character, which no file can
+            halves = value.encode("utf-8", "replace").decode() != value
+            _require(not halves, value, "Unicode text", name)
 
 
 def _require(holds: bool, value: Any, kind: Any, name: str) -> None:

@@ -140,4 +140,6 @@ def test_evaluations_with_fewer_labels_make_a_curve(tmp_path, monkeypatch):
     assert values["probe"] <= values["probe@30%"] <= values["probe@10%"] < 0.5
     assert values["probe@16shot"] < 0.5
     ((title, picture),) = label_curves(found)
-    assert title == "toy: score by share of the training labels" and picture.startswith("data:image/png")
+    assert title == "toy: score by share of the training labels" and picture.startswith(
+        "data:image/png"
+    )
