@@ -70,10 +70,8 @@ class Browser:
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
         self.open(url)
 
-    def __enter__(self) -> "Browser":
-        return self
-
-    def __exit__(self, *_) -> None:
+    def close(self) -> None:
+        """End the browser."""
         os.close(self._send)
         self._process.terminate()
         self._process.wait(30)
@@ -114,9 +112,9 @@ class Browser:
 
     def press(self, key: str) -> None:
         """Press and release a key, as on a keyboard."""
-        code = {"Enter": (13, "\r"), " ": (32, " "), "Tab": (9, "")}[key]
-        common = {"key": key, "windowsVirtualKeyCode": code[0]}
-        self.call("Input.dispatchKeyEvent", type="keyDown", text=code[1], **common)
+        number, text = {"Enter": (13, "\r"), " ": (32, " "), "Tab": (9, "")}[key]
+        common = {"key": key, "windowsVirtualKeyCode": number}
+        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **common)
         self.call("Input.dispatchKeyEvent", type="keyUp", **common)
 
     def seen(self, method: str) -> list[dict]:
@@ -128,10 +126,3 @@ class Browser:
         """Everything the page printed to the console or threw, and what the browser refused."""
         kinds = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
         return [found for kind in kinds for found in self.seen(kind)]
-
-    def screenshot(self, path: Path, whole: bool = True) -> None:
-        """Write a PNG of the page, or of the window."""
-        import base64
-
-        found = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(found["data"]))
