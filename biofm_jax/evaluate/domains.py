@@ -23,10 +23,21 @@ def domain_of(modality: str) -> str:
     return next((name for name, held in DOMAINS.items() if modality in held), OTHER)
 
 
+def place_of(modality: str) -> int:
+    """The place of a modality in the survey's order; others come after all of it."""
+    order = sum(DOMAINS.values(), ())
+    return order.index(modality) if modality in order else len(order)
+
+
 def modality_of(task: str) -> str:
     """The modality of a task by name; `OTHER` for a task that this version does not know."""
     tasks = all_tasks()
     return tasks[task].modality if task in tasks else OTHER
+
+
+def by_task(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each task and state of its data, in the order of `grouped`."""
+    return [task for _, modalities in grouped(rows) for _, tasks in modalities for task in tasks]
 
 
 def grouped(rows: Sequence[Row]) -> Grouped:
@@ -35,7 +46,6 @@ def grouped(rows: Sequence[Row]) -> Grouped:
     Domains and modalities stand in the survey's order, tasks in that of their names, the rows of
     a task as given.
     """
-    order = {name: place for place, name in enumerate(sum(DOMAINS.values(), ()))}
     tasks: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         tasks.setdefault((row.task, row.results[0].data), []).append(row)
@@ -43,6 +53,6 @@ def grouped(rows: Sequence[Row]) -> Grouped:
     for (task, _), found in sorted(tasks.items()):
         modalities.setdefault(modality_of(task), []).append(found)
     domains: dict[str, list[tuple[str, list[list[Row]]]]] = {}
-    for modality in sorted(modalities, key=lambda name: (order.get(name, len(order)), name)):
+    for modality in sorted(modalities, key=lambda name: (place_of(name), name)):
         domains.setdefault(domain_of(modality), []).append((modality, modalities[modality]))
     return list(domains.items())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from biofm_jax.errors import UserError
-from biofm_jax.evaluate.domains import grouped
+from biofm_jax.evaluate.domains import by_task
 from biofm_jax.evaluate.results import BROKEN, Result, read_results
 from biofm_jax.evaluate.table import Row, aggregate
 
@@ -95,9 +95,7 @@ def _rows(results: Sequence[Result], problems: list[str]) -> list[Row]:
         except BROKEN as error:
             problems.append(f"{task}, {method} of {model}: {error}")
     rows.sort(key=lambda row: (row.task, row.method, row.model))
-    return [
-        row for _, found in grouped(rows) for _, tasks in found for task in tasks for row in task
-    ]
+    return [row for task in by_task(rows) for row in task]
 
 
 def _read_run(folder: Path, searched: Path, problems: list[str]) -> TrainingRun:

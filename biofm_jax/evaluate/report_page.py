@@ -9,6 +9,7 @@ from collections.abc import Callable
 import jinja2
 from markupsafe import Markup
 
+from biofm_jax.evaluate import report_made as made
 from biofm_jax.evaluate import report_views as views
 from biofm_jax.evaluate.report_files import Found
 from biofm_jax.evaluate.report_table import breakable
@@ -37,8 +38,8 @@ SECTIONS = (
     Section("curves", "Fewer labels", views.curves_view),
     Section("predictions", "Predictions", views.predictions_view),
     Section("elsewhere", "Published under another protocol", views.elsewhere_view),
-    Section("training", "Training", views.training_view),
-    Section("provenance", "How the results were made", views.provenance_view),
+    Section("training", "Training", made.training_view),
+    Section("provenance", "How the results were made", made.provenance_view),
 )
 
 

@@ -4,7 +4,6 @@ A function returns the values that the section's template fills in, or None wher
 nothing to show. `links`, if it is among them, are (title, [(anchor, text), ...]) for the contents.
 """
 
-import json
 from collections.abc import Sequence
 
 from biofm_jax.adapt.fractions import method_name, read_method
@@ -12,7 +11,7 @@ from biofm_jax.errors import UserError
 from biofm_jax.evaluate import figures
 from biofm_jax.evaluate.calibration import Calibration
 from biofm_jax.evaluate.curves import label_curves
-from biofm_jax.evaluate.domains import grouped
+from biofm_jax.evaluate.domains import by_task, grouped
 from biofm_jax.evaluate.leak_text import leak_lines
 from biofm_jax.evaluate.multiple import (
     against_controls,
@@ -21,7 +20,7 @@ from biofm_jax.evaluate.multiple import (
     every_pair,
 )
 from biofm_jax.evaluate.ranks import Ranks, rank_figure, rank_rows
-from biofm_jax.evaluate.report_files import Found, TrainingRun
+from biofm_jax.evaluate.report_files import Found
 from biofm_jax.evaluate.report_table import MISSING, PageTable, task_anchor, task_table
 from biofm_jax.evaluate.table import Row, metric_text, number, with_interval
 
@@ -115,9 +114,7 @@ def predictions_view(found: Found) -> dict | None:
             "name": rows[0].task,
             "cards": [_card(row) for row in rows],
         }
-        for _, modalities in grouped(with_all_labels(found.rows))
-        for _, groups in modalities
-        for rows in groups
+        for rows in by_task(with_all_labels(found.rows))
     ]
     return {"tasks": tasks} if tasks else None
 
@@ -144,34 +141,6 @@ def _calibration_text(found: Calibration) -> str:
     )
 
 
-def training_view(found: Found) -> dict | None:
-    """The loss of every training run, and how it was made."""
-    return {"runs": [_run(run) for run in found.runs]} if found.runs else None
-
-
-def _run(run: TrainingRun) -> dict:
-    last: dict = {}
-    for row in run.metrics:
-        last.update(row)
-    facts = {
-        "steps": f"{last['step']:,}" if "step" in last else "none logged",
-        "last loss": f"{last['loss']:.4f}" if "loss" in last else "none",
-        "held-out loss": f"{last['validation_loss']:.4f}" if "validation_loss" in last else None,
-        "tokens/s": f"{last['tokens_per_second']:,.0f}" if "tokens_per_second" in last else None,
-    }
-    loop = (run.experiment or {}).get("loop")
-    made = {"seed": loop.get("seed") if isinstance(loop, dict) else None}
-    for name in ("command", "commit", "devices", "time"):
-        made[name] = (run.provenance or {}).get(name)
-    return {
-        "name": run.name,
-        "facts": {name: value for name, value in facts.items() if value is not None},
-        "made": {name: value for name, value in made.items() if value is not None},
-        "picture": figures.loss_curve(run.metrics),
-        "experiment": run.experiment and json.dumps(run.experiment, indent=2),
-    }
-
-
 def elsewhere_view(found: Found) -> dict | None:
     """Published numbers of another split or protocol, each task's once."""
     by_task = {row.task: row.published for row in found.rows}
@@ -184,40 +153,3 @@ def elsewhere_view(found: Found) -> dict | None:
     header = ("task", "model", "value", "what differs", "source")
     table = PageTable("published", "published under another protocol", header, cells, main=2)
     return {"table": table} if cells else None
-
-
-def provenance_view(found: Found) -> dict | None:
-    """Seed, time, commit and command of every result, by task."""
-    header = ("model", "method", "seed", "value", "control", "seconds", "started", "commit",
-              "command")  # fmt: skip
-    tasks = []
-    for _, modalities in grouped(found.rows):
-        for rows in (group for _, groups in modalities for group in groups):
-            results = [result for row in rows for result in row.results]
-            cells = [
-                (
-                    r.model,
-                    r.method,
-                    str(r.seed),
-                    number(r.score.value),
-                    number(r.control.value) if r.control else "not run",
-                    f"{r.seconds:.1f}",
-                    r.started,
-                    r.commit[:12] + ("+" if r.commit.endswith("+") else "")
-                    if r.commit
-                    else "outside a checkout",
-                    r.command,
-                )
-                for r in results
-            ]
-            name, anchor = rows[0].task, f"{task_anchor(rows[0])}-made"
-            label = f"how the results of {name} were made"
-            versions = {", ".join(f"{k} {v}" for k, v in r.versions.items()) for r in results}
-            tasks.append(
-                {
-                    "name": name,
-                    "table": PageTable(anchor, label, header, cells),
-                    "versions": sorted(versions),
-                }
-            )
-    return {"tasks": tasks} if tasks else None

@@ -1,6 +1,14 @@
 from toy_results import result
 
-from biofm_jax.evaluate.domains import DOMAINS, OTHER, domain_of, grouped, modality_of
+from biofm_jax.evaluate.domains import (
+    DOMAINS,
+    OTHER,
+    by_task,
+    domain_of,
+    grouped,
+    modality_of,
+    place_of,
+)
 from biofm_jax.evaluate.table import aggregate
 from biofm_jax.evaluate.task import all_tasks
 
@@ -13,6 +21,8 @@ def test_a_modality_has_one_domain():
         and domain_of("ehr") == "clinical informatics"
     )
     assert domain_of("weather") == OTHER
+    places = [place_of(name) for name in (*held, "weather")]
+    assert places == list(range(13))
 
 
 def test_every_task_has_a_domain():
@@ -38,7 +48,7 @@ def test_rows_by_domain_modality_task_and_data():
         ("drug discovery", [("molecule", ["bbbp", "esol", "esol"])]),
         ("other", [("other", ["another", "toy"])]),
     ]
-    tasks = [task for _, modalities in found for _, tasks in modalities for task in tasks]
+    tasks = by_task(rows)
     assert sum(map(len, tasks)) == len(rows)
     assert [len(task) for task in tasks] == [2, 2, 2, 1, 2, 2]
     assert grouped([]) == []
