@@ -84,4 +84,4 @@ def breakable(cell: str) -> Markup:
     """The text as HTML that breaks between the parts of a name, and not within an interval."""
     hard = re.sub(r"\[[^]]*\]", lambda match: match[0].replace(" ", "\u00a0"), cell)
     html = str(escape(hard.replace("sd ", "sd\u00a0")))
-    return Markup(re.sub(r"[/_:@](?=\w)|(?<=\w)(?=\+[a-z])", r"\g<0><wbr>", html))
+    return Markup(re.sub(r"[/_:@=](?=\w)|(?<=\w)(?=\+[a-z])", r"\g<0><wbr>", html))

@@ -182,9 +182,9 @@ def test_texts_of_a_result_are_no_html(tmp_path):
 
 
 def test_where_a_cell_breaks():
-    given = "random:a/b_c.py:smoke, probe@10%+shuffled 0.1 [-0.2, +0.3] sd 0.1 & 2.0 / 3"
+    given = "x=1, random:a/b_c.py:smoke, probe@10%+shuffled 0.1 [-0.2, +0.3] sd 0.1 & 2.0 / 3"
     assert str(breakable(given)) == (
-        "random:<wbr>a/<wbr>b_<wbr>c.py:<wbr>smoke, probe@<wbr>10%+shuffled "
+        "x=<wbr>1, random:<wbr>a/<wbr>b_<wbr>c.py:<wbr>smoke, probe@<wbr>10%+shuffled "
         "0.1 [-0.2,\u00a0+0.3] sd\u00a00.1 &amp; 2.0 / 3"
     )
 
