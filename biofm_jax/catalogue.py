@@ -5,6 +5,7 @@ from pathlib import Path
 
 from biofm_jax.data.inspection import KINDS
 from biofm_jax.errors import UserError
+from biofm_jax.evaluate.domains import domain_of, place_of
 from biofm_jax.evaluate.task import all_tasks
 from biofm_jax.experiment import load_experiment
 from biofm_jax.zoo.esm2 import ESM2
@@ -23,7 +24,7 @@ def experiments() -> list[dict]:
         rows.append(
             {
                 "file": str(path),
-                "domain": path.parent.name,
+                "domain": path.parent.name.replace("_", " "),
                 "modality": experiment.data.kind,
                 "objective": type(experiment.objective).__name__,
                 "about": (ast.get_docstring(tree) or "").splitlines()[0],
@@ -37,6 +38,7 @@ def models() -> list[dict]:
     return [
         {
             "name": f"esm2_{size.lower()}",
+            "domain": domain_of("protein"),
             "modality": "protein",
             "objective": "MaskedLM",
             "layers": spec.layers,
@@ -49,16 +51,17 @@ def models() -> list[dict]:
 
 
 def tasks() -> list[dict]:
-    """Evaluation tasks with metric, split and baselines."""
+    """Evaluation tasks in the survey's order, with metric, split and baselines."""
     return [
         {
             "task": task.name,
+            "domain": domain_of(task.modality),
             "modality": task.modality,
             "metric": task.metric,
             "split": task.split,
             "baselines": ", ".join(task.baselines),
         }
-        for task in all_tasks().values()
+        for task in sorted(all_tasks().values(), key=lambda task: place_of(task.modality))
     ]
 
 

@@ -187,6 +187,13 @@ def test_the_experiments_that_are_listed_can_be_read(biofm):
     assert not [row for row in rows if "cannot be read" in row["about"]]
 
 
+def test_tasks_are_listed_in_the_order_of_the_survey(biofm):
+    rows = json.loads(biofm("list", "tasks", "--json", "True")[1])
+    kinds = list(dict.fromkeys((row["domain"], row["modality"]) for row in rows))
+    order = [("computational biology", "protein"), ("drug discovery", "molecule")]
+    assert [kind for kind in kinds if kind in order] == order
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

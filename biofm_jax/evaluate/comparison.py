@@ -57,16 +57,27 @@ def comparison_figure(rows: Sequence[Row]) -> bytes:
 
 
 def panel_figure(panels: Sequence[Panel]) -> bytes:
-    """A PNG of panels side by side."""
+    """A PNG of panels side by side, as wide as their names and labels need."""
     lines = max(len(panel.entries) for panel in panels)
-    size = (3.4 * len(panels), max(3.1, 1.6 + 0.25 * lines))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, panel in zip(axes, panels, strict=True):
         _draw(axis, panel)
+    figure.set_size_inches(_width(axes), max(3.1, 1.6 + 0.25 * lines))
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=140, format="png")
     return buffer.getvalue()
+
+
+def _width(axes) -> float:
+    """Inches in which no name, title or label of the panels is cut."""
+
+    def inches(texts) -> float:
+        return max(text.get_window_extent().width for text in texts) / axes[0].figure.dpi
+
+    names = sum(inches(axis.get_yticklabels()) for axis in axes)
+    inner = inches([text for axis in axes for text in (axis.title, axis.xaxis.label)])
+    return names + len(axes) * (max(2.8, inner) + 0.3)
 
 
 def _task_panel(rows: Sequence[Row]) -> Panel:

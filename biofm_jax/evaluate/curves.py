@@ -10,7 +10,15 @@ from matplotlib.figure import Figure
 
 from biofm_jax.adapt.fractions import read_method
 from biofm_jax.errors import UserError
-from biofm_jax.evaluate.figures import CONTROL, MODEL, QUIET, WIDTH, png_address, shortened
+from biofm_jax.evaluate.figures import (
+    CONTROL,
+    MODEL,
+    QUIET,
+    WIDTH,
+    legend_below,
+    png_address,
+    shortened,
+)
 from biofm_jax.evaluate.metrics import METRICS, Score
 from biofm_jax.evaluate.table import CONTROL as CONTROL_NAME
 from biofm_jax.evaluate.table import Row, Summary, metric_text
@@ -119,7 +127,7 @@ def label_curve(rows: Sequence[Row], over: Over = "share") -> str | None:
     lines = curve_lines(rows, over)
     if not any(line.kind == "model" and len(line.x) > 1 for line in lines):
         return None
-    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.9 + 0.18 * len(lines)), layout="constrained")
     axis = figure.subplots()
     ticks = sorted({x for line in lines for x in line.x})
     # Lines stand a little apart, or one interval would hide another.
@@ -137,14 +145,7 @@ def label_curve(rows: Sequence[Row], over: Over = "share") -> str | None:
     axis.set_xticks(ticks, texts)
     axis.set_xticks([], minor=True)
     axis.set(xlabel=_x_label(rows[0], over), ylabel=metric_text(rows[0]), title=rows[0].task)
-    # Below the panel: inside it would cover a point.
-    figure.legend(
-        *axis.get_legend_handles_labels(),
-        frameon=False,
-        fontsize=8,
-        ncols=2,
-        loc="outside lower center",
-    )
+    legend_below(figure, axis)
     return png_address(figure)
 
 
@@ -186,7 +187,7 @@ def label_curves(rows: Sequence[Row]) -> list[tuple[str, str]]:
         groups[row.task, row.results[0].data].append(row)
     found = []
     for (task, _), group in groups.items():
-        for over, words in (("share", "share of the labels"), ("shots", "labels per class")):
+        for over in ("share", "shots"):
             if (picture := label_curve(group, over)) is not None:
-                found.append((f"{task}: score by {words}", picture))
+                found.append((f"{task}: score by {_x_label(group[0], over)}", picture))
     return found

@@ -13,13 +13,15 @@ from biofm_jax.evaluate.metrics import METRICS
 from biofm_jax.evaluate.results import Result
 
 MODEL, CONTROL, QUIET = "#1f5fa8", "#b5651d", "#8a8a8a"
-DPI = 130
-WIDTH = 6.4  # inches; one width for all, so that letters have one size on the page
+DPI = 180
+# Inches; one for all, so that letters have one size on the page, and narrow, so that they can
+# still be read on a telephone.
+WIDTH = 4.6
 
 
 def loss_curve(rows: Sequence[dict]) -> str | None:
     """Training and held-out loss over steps; None if no step has a loss."""
-    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     axis = figure.subplots()
     for name, label, colour in (
         ("loss", "training", MODEL),
@@ -47,7 +49,7 @@ def predictions(result: Result) -> str:
 
 
 def _roc(result: Result, given) -> str:
-    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
     axis = figure.subplots()
     truth = result.predictions.truth
     for label, predicted, colour in given:
@@ -59,7 +61,7 @@ def _roc(result: Result, given) -> str:
             )
     axis.plot([0, 1], [0, 1], "--", color=QUIET, linewidth=1, label="chance")
     axis.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
-    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    legend_below(figure, axis)
     return png_address(figure)
 
 
@@ -80,7 +82,7 @@ def reliability(found: Calibration) -> str:
 
 
 def _scatter(result: Result, given) -> str:
-    figure = Figure(figsize=(WIDTH, 3.3 if len(given) > 1 else 4.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.6 if len(given) > 1 else 3.4), layout="constrained")
     axes = figure.subplots(1, len(given), sharex=True, sharey=True, squeeze=False)[0]
     truth = result.predictions.truth.ravel()
     # Points grow fainter with their number, so that a dense cloud keeps its shape.
@@ -98,6 +100,13 @@ def _scatter(result: Result, given) -> str:
 def shortened(name: str, letters: int = 36) -> str:
     """A name that fits beside a panel: of a long path the end, which says more."""
     return name if len(name) <= letters else "…" + name[1 - letters :]
+
+
+def legend_below(figure: Figure, axis) -> None:
+    """The legend of a panel, under it: inside it would cover a point."""
+    given = axis.get_legend_handles_labels()
+    columns = 1 if max(map(len, given[1])) > 26 else 2
+    figure.legend(*given, frameon=False, fontsize=9, ncols=columns, loc="outside lower center")
 
 
 def png_address(figure: Figure) -> str:

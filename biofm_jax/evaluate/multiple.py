@@ -121,7 +121,7 @@ def comparisons_to_table(
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """A header and one tuple of cells per comparison, as plain text.
 
-    "better" names the better value even where the difference may be chance.
+    "better" says which value is better even where the difference may be chance.
     """
     cells = []
     for corrected in found:
@@ -133,7 +133,7 @@ def comparisons_to_table(
                 c.one,
                 c.other,
                 difference_text(c),
-                c.better if c.difference else "equal",
+                ("one" if c.better == c.one else "other") if c.difference else "equal",
                 *(p_text(p) for p in (c.p, corrected.holm, corrected.benjamini_hochberg)),
             )
         )

@@ -164,9 +164,10 @@ def rank_figure(ranks: Ranks) -> str:
     if ranks.critical_difference is not None:
         p = "< 0.001" if ranks.friedman_p < 0.001 else f"= {ranks.friedman_p:.3f}"
         label += f"\ncritical difference {ranks.critical_difference:.2f}; Friedman p {p}"
-    axis.set(xlabel=label, ylim=(m - 0.5, -0.5), xlim=(0.6, m + 0.4))
+    axis.set(ylim=(m - 0.5, -0.5), xlim=(0.6, m + 0.4))
+    # Under the names too: it is longer than the axis.
+    figure.supxlabel(label, fontsize=9)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
-    axis.xaxis.label.set_fontsize(9)
-    axis.set_yticks(range(m), [shortened(name) for name in ranks.methods])
+    axis.set_yticks(range(m), [shortened(name, 26) for name in ranks.methods])
     axis.tick_params(axis="y", length=0)
     return png_address(figure)

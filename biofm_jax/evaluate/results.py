@@ -18,6 +18,7 @@ from biofm_jax.errors import UserError
 from biofm_jax.evaluate.calibration import Calibration
 from biofm_jax.evaluate.leak_records import LeakReport
 from biofm_jax.evaluate.metrics import Score
+from biofm_jax.evaluate.result_checks import check_result
 from biofm_jax.evaluate.task import Published
 from biofm_jax.files import write_whole
 from biofm_jax.specs import decode, encode
@@ -32,6 +33,8 @@ BROKEN = (
     TypeError,
     AttributeError,
     EOFError,
+    OverflowError,
+    RecursionError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -151,7 +154,8 @@ def read_result(path: Path) -> Result:
     """Read a result and its predictions.
 
     Raises:
-        UserError: a file is missing, cut short, or lacks a field.
+        UserError: a file is missing, cut short, or lacks a field, or a field is not what it
+            should be.
     """
     try:
         record = json.loads(path.read_text())
@@ -169,12 +173,9 @@ def read_result(path: Path) -> Result:
                 arrays.get("control"),
             )
         result = Result(**record, predictions=predictions)
+        check_result(result)
     except BROKEN as error:
         raise UserError(f"{path}: not a whole result ({type(error).__name__}: {error})") from error
-    if len(predictions.ids) != result.n_test:
-        raise UserError(
-            f"{path}: {result.n_test} test items, but {len(predictions.ids)} predictions"
-        )
     return result
 
 
@@ -185,7 +186,9 @@ def read_results(folders: Sequence[Path]) -> tuple[list[Result], list[str]]:
         The results, and one message for each file that could not be read.
     """
     results, problems = [], []
-    for path in sorted({p for folder in folders for p in folder.rglob(f"*{SUFFIX}")}):
+    # Folders may hold one another, under several names.
+    paths = {p.resolve(): p for folder in folders for p in folder.rglob(f"*{SUFFIX}")}
+    for path in sorted(paths.values()):
         try:
             results.append(read_result(path))
         except UserError as error:

@@ -70,9 +70,9 @@ def test_shots_and_shares_are_two_curves():
     assert curve_lines(given, "shots")[0].x == (2, 8, 32)
     titles = [title for title, _ in label_curves([*given, *rows(task="another")])]
     assert titles == [
-        "toy: score by share of the labels",
-        "toy: score by labels per class",
-        "another: score by share of the labels",
+        "toy: score by share of the training labels",
+        "toy: score by training labels",
+        "another: score by share of the training labels",
     ]
 
 
@@ -140,4 +140,6 @@ def test_evaluations_with_fewer_labels_make_a_curve(tmp_path, monkeypatch):
     assert values["probe"] <= values["probe@30%"] <= values["probe@10%"] < 0.5
     assert values["probe@16shot"] < 0.5
     ((title, picture),) = label_curves(found)
-    assert title == "toy: score by share of the labels" and picture.startswith("data:image/png")
+    assert title == "toy: score by share of the training labels" and picture.startswith(
+        "data:image/png"
+    )

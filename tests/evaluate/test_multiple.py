@@ -101,7 +101,7 @@ def test_table():
     header, (first, same) = comparisons_to_table(found)
     assert header == HEADER and len(first) == len(HEADER)
     shown = dict(zip(header, first))
-    assert shown["better"] == shown["one"] == "runs/toy, probe"
+    assert shown["better"] == "one" and shown["one"] == "runs/toy, probe"
     assert shown["metric"] == "RMSE"
     assert shown["one - other [95 %]"].startswith("-") and shown["p"] == "<0.001"
     assert dict(zip(header, same))["better"] == "equal"
