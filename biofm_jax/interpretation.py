@@ -36,7 +36,7 @@ from biofm_jax.models.heads import LanguageHead
 
 Kind = Literal["rollout", "contacts", "mutagenesis", "gradients", "embeddings"]
 ALPHABETS = {"protein": "ACDEFGHIKLMNPQRSTVWY", "genome": "ACGT", "rna": "ACGU"}
-FITTED = 2000  # training items of the linear readout whose gradients are shown
+FITTED = 2000  # training items that a probe or readout is fitted to: enough for a picture
 MAPPED = 3000  # test items of a map
 
 
@@ -165,7 +165,7 @@ class Interpreter:
     def probe(self) -> Callable[[Sequence[str]], np.ndarray]:
         """Texts -> (n,) predictions of a probe that was fitted to the task's first label."""
         fold = self.data.folds[0]
-        train, valid = self.data.part(fold.train), self.data.part(fold.valid)
+        train, valid = self.data.part(fold.train[:FITTED]), self.data.part(fold.valid[:FITTED])
         adapter = probe_adapter(self.encoder.features_for_seeds(), self.task.kind)
 
         def predict(texts):

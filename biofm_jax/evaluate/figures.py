@@ -112,7 +112,8 @@ def legend_below(figure: Figure, axis) -> None:
 def png_address(figure: Figure) -> str:
     """A finished figure as a PNG data address, in the style of the page."""
     for axis in figure.axes:
-        axis.grid(alpha=0.25)
+        if not axis.images:
+            axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
         axis.title.set_fontsize(10)
     buffer = io.BytesIO()

@@ -1,32 +1,28 @@
-"""The interpretations of a report."""
-
-from collections.abc import Sequence
-from pathlib import Path
+"""The section of a report that explains models."""
 
 from biofm_jax.evaluate.figures import png_address
+from biofm_jax.evaluate.report_files import Found
 from biofm_jax.interpret.pictures import picture
-from biofm_jax.interpret.records import read_interpretations
+from biofm_jax.interpret.records import Interpretation
 
 
-def interpretation_views(folders: Sequence[Path]) -> tuple[list[dict], list[str]]:
-    """What the page shows of every interpretation under some folders.
+def interpretations_view(found: Found) -> dict | None:
+    """What `biofm interpret` wrote, by model."""
+    models: dict[str, list[dict]] = {}
+    for each in found.interpretations:
+        models.setdefault(each.model, []).append(_card(each))
+    return {"models": list(models.items())} if models else None
 
-    Returns:
-        One dict for each (title, model, task, caption, figure as a PNG data address, command,
-        commit, seed), and a message for each file that cannot be read.
-    """
-    found, problems = read_interpretations(folders)
-    views = [
-        {
-            "title": each.title,
-            "model": each.model,
-            "task": each.task,
-            "caption": each.caption,
-            "figure": png_address(picture(each)),
-            "command": each.command,
-            "commit": each.commit,
+
+def _card(each: Interpretation) -> dict:
+    return {
+        "title": each.title,
+        "caption": each.caption,
+        "picture": png_address(picture(each)),
+        "made": {
+            "task": each.task or "none",
             "seed": each.seed,
-        }
-        for each in found
-    ]
-    return views, problems
+            "commit": each.commit or "outside a checkout",
+            "command": each.command,
+        },
+    }

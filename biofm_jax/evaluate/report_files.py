@@ -10,6 +10,7 @@ from biofm_jax.errors import UserError
 from biofm_jax.evaluate.domains import by_task
 from biofm_jax.evaluate.results import BROKEN, Result, read_results
 from biofm_jax.evaluate.table import Row, aggregate
+from biofm_jax.interpret.records import Interpretation, read_interpretations
 
 METRICS_FILE = "metrics.jsonl"
 EXPERIMENT_FILE = "experiment.json"
@@ -42,6 +43,7 @@ class Found:
         folders: that were searched.
         rows: of the results table, by domain, modality and task.
         runs: by path.
+        interpretations: by path.
         problems: one message for each file, line or result that was left out; the sections of
             the page add theirs.
     """
@@ -49,6 +51,7 @@ class Found:
     folders: tuple[Path, ...]
     rows: list[Row]
     runs: list[TrainingRun]
+    interpretations: list[Interpretation]
     problems: list[str]
 
 
@@ -71,12 +74,14 @@ def read_found(folders: Sequence[Path]) -> Found:
         for path in sorted(folder.rglob(METRICS_FILE)):
             if path.resolve() not in runs:
                 runs[path.resolve()] = _read_run(path.parent, folder, problems)
-    if not rows and not runs and not problems:
+    interpretations, unread = read_interpretations(folders)
+    problems += unread
+    if not rows and not runs and not interpretations and not problems:
         raise UserError(
-            f"no results (*.result.json) and no runs ({METRICS_FILE}) under "
+            f"no results (*.result.json), no runs ({METRICS_FILE}) and no interpretations under "
             f"{', '.join(map(str, folders))}"
         )
-    return Found(tuple(folders), rows, list(runs.values()), problems)
+    return Found(tuple(folders), rows, list(runs.values()), interpretations, problems)
 
 
 def _rows(results: Sequence[Result], problems: list[str]) -> list[Row]:

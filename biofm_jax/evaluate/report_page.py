@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from biofm_jax.evaluate import report_made as made
 from biofm_jax.evaluate import report_views as views
+from biofm_jax.evaluate.interpretations import interpretations_view
 from biofm_jax.evaluate.report_files import Found
 from biofm_jax.evaluate.report_table import breakable
 from biofm_jax.evaluate.results import BROKEN
@@ -37,6 +38,7 @@ SECTIONS = (
     Section("ranks", "Ranks over tasks", views.ranks_view),
     Section("curves", "Fewer labels", views.curves_view),
     Section("predictions", "Predictions", views.predictions_view),
+    Section("interpretations", "Why a model says so", interpretations_view),
     Section("elsewhere", "Published under another protocol", views.elsewhere_view),
     Section("training", "Training", made.training_view),
     Section("provenance", "How the results were made", made.provenance_view),

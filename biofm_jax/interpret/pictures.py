@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 
 from biofm_jax.interpret.records import Interpretation
 
-WIDTH = 6.4  # inches
-NAMED = 48  # tokens that fit along an axis by name
-PER_ROW = 60  # letters in a row of a heat map
+WIDTH = 4.6  # inches, as all pictures of a report
+NAMED = 40  # tokens that fit along an axis by name
+PER_ROW = 40  # letters in a row of a heat map
+TEXT = 20  # tokens in a row of a text
 DIVERGING, SEQUENTIAL = "RdBu_r", "viridis"
 COLOURS = ("#1f5fa8", "#b5651d", "#2a8c68", "#7b4ea3", "#c0392b", "#0f8b9d", "#8a8a8a")
 CLASSES = len(COLOURS)
@@ -31,7 +32,7 @@ def _contacts(found: Interpretation) -> Figure:
 
 def _square(found: Interpretation, values: np.ndarray, across: str, down: str) -> Figure:
     tokens = found.arrays["tokens"]
-    figure = Figure(figsize=(WIDTH, 5.4), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axis = figure.subplots()
     # A few very large values, such as those of cls, would leave all others in the dark.
     top = float(np.quantile(values, 0.995))
@@ -50,7 +51,7 @@ def _mutagenesis(found: Interpretation) -> Figure:
     rows = math.ceil(len(tokens) / PER_ROW)
     width = min(PER_ROW, len(tokens))
     high = 0.4 + 0.115 * len(alphabet)
-    figure = Figure(figsize=(max(4.0, WIDTH * 1.5 * width / PER_ROW), rows * high + 0.7),
+    figure = Figure(figsize=(max(3.0, WIDTH * width / PER_ROW), rows * high + 0.7),
                     layout="constrained")  # fmt: skip
     axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
     most = float(np.abs(changes).max()) or 1.0
@@ -77,11 +78,11 @@ def _mutagenesis(found: Interpretation) -> Figure:
 def _gradients(found: Interpretation) -> Figure:
     """The text itself, each token on the colour of what it adds."""
     values, tokens = found.arrays["attributions"], found.arrays["tokens"]
-    rows = math.ceil(len(tokens) / 30)
+    rows = math.ceil(len(tokens) / TEXT)
     figure = Figure(figsize=(WIDTH, 0.9 + 0.42 * rows), layout="constrained")
     axis = figure.subplots()
     most = float(np.abs(values).max()) or 1.0
-    block = np.full((rows, min(30, len(tokens))), np.nan)
+    block = np.full((rows, min(TEXT, len(tokens))), np.nan)
     block.flat[: len(values)] = values
     norm = TwoSlopeNorm(0.0, -most, most)
     image = axis.imshow(block, cmap=DIVERGING, norm=norm, aspect="auto", interpolation="none")
@@ -103,7 +104,7 @@ def _gradients(found: Interpretation) -> Figure:
 
 def _embeddings(found: Interpretation) -> Figure:
     points, labels = found.arrays["points"], found.arrays["labels"]
-    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.0), layout="constrained")
     axis = figure.subplots()
     classes = np.unique(labels[~np.isnan(labels)])
     alpha = float(np.clip(20 / np.sqrt(len(points)), 0.25, 0.9))
@@ -115,7 +116,10 @@ def _embeddings(found: Interpretation) -> Figure:
         for colour, value in zip(COLOURS, classes):
             name = f"{value:g}" if names is None else str(names[int(value)])
             axis.scatter(*points[labels == value].T, s=11, alpha=alpha, color=colour, label=name)
-        axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+        given = axis.get_legend_handles_labels()
+        figure.legend(
+            *given, title=found.unit, frameon=False, ncols=4, loc="outside lower center", fontsize=9
+        )
     else:
         known = ~unknown
         drawn = axis.scatter(*points[known].T, s=11, alpha=alpha, c=labels[known], cmap=SEQUENTIAL)
@@ -130,7 +134,7 @@ def _embeddings(found: Interpretation) -> Figure:
 
 def _saliency(found: Interpretation) -> Figure:
     image, values = found.arrays["image"], found.arrays["saliency"]
-    figure = Figure(figsize=(WIDTH, 3.3), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     span = float(np.ptp(image)) or 1.0
     shown = (image - image.min()) / span

@@ -63,8 +63,8 @@ def token_attributions(
 ) -> tuple[Float[np.ndarray, " t"], float]:
     """What each token adds to an output, by integrated gradients on the embeddings.
 
-    The baseline is the same row with every regular token masked (or padding, where the
-    vocabulary has no mask), so that the sum is what the tokens' identities change.
+    The baseline has the embedding of the mask (or of padding, where the vocabulary has no mask)
+    in the place of every regular token, so that the sum is what the tokens' identities change.
 
     Args:
         encoder: the model.
@@ -92,10 +92,11 @@ def token_attributions(
     def score(embedded):
         return output(model.apply(params, row, embedded=embedded))
 
+    full, bare = (np.asarray(embed(params, batch)) for batch in (row, empty))
+    # Token dropout would scale cls and eos by the share of masks, which is no token's doing.
+    bare = np.where(text.regular[None, :, None], bare, full)
     with jax.default_matmul_precision("highest"):
-        found, gap = integrated_gradients(
-            score, np.asarray(embed(params, row)), np.asarray(embed(params, empty)), steps
-        )
+        found, gap = integrated_gradients(score, full, bare, steps)
     return found[0].sum(-1), gap
 
 

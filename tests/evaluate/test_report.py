@@ -230,7 +230,7 @@ def test_run_without_a_loss_or_any_record(tmp_path):
 
 
 def test_nothing_to_report(tmp_path):
-    with pytest.raises(UserError, match=r"no results .* and no runs"):
+    with pytest.raises(UserError, match=r"no results .* and no interpretations"):
         write_report([tmp_path], tmp_path / "report.html")
     with pytest.raises(UserError, match="is not a folder"):
         write_report([tmp_path / "none"], tmp_path / "report.html")
