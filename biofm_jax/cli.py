@@ -217,6 +217,7 @@ def _print_rows(title: str, rows: list[dict], as_json: bool, across: bool = True
         OUT.print(table)
         return
     # Too narrow for the longest words: nothing is cut where each row stands alone.
+    OUT.print(title, highlight=False)
     for line in lines:
         name, *rest = line
         OUT.print(_below(line[name], {key: line[key] for key in rest}))
