@@ -33,7 +33,7 @@ def calibration_lines(result: Result) -> list[str]:
         return lines
     lines.append(
         f"Calibrated on {again.n_calibration:,} validation items that a second adaptation did "
-        f"not see; with the other {again.n_valid:,} to choose on it reaches "
+        f"not see; with the other {again.n_valid:,} it reaches "
         f"{METRICS[result.metric].label} {with_interval(again.score)}."
     )
     if again.temperature is not None:
@@ -74,7 +74,7 @@ def conformal_text(found: Coverage, unit: str = "") -> str:
         f"{with_interval(found.coverage)}; mean {size} {number(found.size)}"
         f"{f' {unit}' if unit else ''}."
     )
-    if found.coverage.high < found.nominal:
+    if found.broken:
         text += " The promise is broken: the test items are not like the validation items."
     return text
 
@@ -100,6 +100,12 @@ def _lines(found: Subgroups) -> list[tuple[str, ...]]:
     if (gap := found.gap) is not None:
         chance = "may be chance" if gap.score.low <= 0 else "more than chance"
         lines.append(
-            (found.column, f"gap: {gap.best} to {gap.worst}", "", with_interval(gap.score), chance)
+            (
+                found.column,
+                f"gap between {gap.best} and {gap.worst}",
+                "",
+                with_interval(gap.score),
+                chance,
+            )
         )
     return lines

@@ -87,7 +87,7 @@ def test_subgroups(scale, words):
     assert header == SUBGROUP_HEADER and all(len(line) == len(header) for line in cells)
     assert [(line[0], line[2]) for line in cells[:2]] == [("site", "100")] * 2
     assert scale == 1.0 or [line[1] for line in cells[:2]] == ["b", "a"]  # the best first
-    assert cells[2][1].startswith("gap: ") and cells[2][4] == words
+    assert cells[2][1].startswith("gap between ") and cells[2][4] == words
     assert cells[3] == ("rare", "(no value)", "195", "not judged", "rare is missing")
     assert cells[4] == ("rare", "x", "5", "not judged", "fewer than 20 items")
     assert subgroup_table(result()) == (SUBGROUP_HEADER, [])
