@@ -111,10 +111,7 @@ def evaluate(arguments: list[str]) -> int:
     from biofm_jax.evaluate.table import rows_by_task, rows_to_table
 
     options = _parse(compare.Evaluate, arguments, "evaluate")
-    methods = compare.limited(
-        options.method, options.fraction, options.shots, options.shuffle_labels
-    )
-    plan = compare.plan(options.task, methods, options.seeds)
+    plan = compare.plan(options.task, compare.methods(options), options.seeds)
     if options.dry_run:
         _print_rows("dry run", [{"task": t.name, "method": m} for t, m in plan], options.json)
         return DONE
@@ -125,6 +122,8 @@ def evaluate(arguments: list[str]) -> int:
         options.finetune,
         options.out,
         progress=lambda line: ERR.print(line, highlight=False),
+        groups=options.groups,
+        apart=options.apart,
     )
     if options.json:
         header, cells = rows_to_table(rows)
@@ -236,6 +235,7 @@ def _print_rows(title: str, rows: list[dict], as_json: bool, across: bool = True
         OUT.print(table)
         return
     # Too narrow for the longest words: nothing is cut where each row stands alone.
+    OUT.print(title, highlight=False)
     for line in lines:
         name, *rest = line
         OUT.print(_below(line[name], {key: line[key] for key in rest}))

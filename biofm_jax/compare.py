@@ -12,27 +12,25 @@ import tyro
 from biofm_jax.adapt.encoder import Encoder
 from biofm_jax.adapt.features import Remembered
 from biofm_jax.adapt.finetune import FinetuneSpec
-from biofm_jax.adapt.fractions import (
-    few_shot_adapter,
-    fraction_adapter,
-    method_name,
-    read_method,
-    shuffled_adapter,
-)
+from biofm_jax.adapt.fractions import limited_adapter, method_name, read_method, read_options
 from biofm_jax.adapt.knn import knn_adapter
 from biofm_jax.adapt.labelled import Adapter
-from biofm_jax.adapt.probe import Kind, probe_adapter
+from biofm_jax.adapt.probe import Kind, ProbeSpec, probe_adapter
 from biofm_jax.adapt.prototypes import prototypes_adapter
 from biofm_jax.adapt.tuning import tuned_adapter
 from biofm_jax.adapt.zero_shot import Score, zero_shot_adapter
 from biofm_jax.errors import UserError
-from biofm_jax.evaluate.run import Contender, evaluate
-from biofm_jax.evaluate.table import Row
-from biofm_jax.evaluate.task import Task, all_tasks, get_task
+from biofm_jax.evaluate.floors import baseline_results
+from biofm_jax.evaluate.grouping import read_groups, with_groups
+from biofm_jax.evaluate.results import BASELINE
+from biofm_jax.evaluate.run import Contender, rows_beside_baselines
+from biofm_jax.evaluate.table import Row, aggregate
+from biofm_jax.evaluate.task import Dataset, Task, all_tasks, get_task
 from biofm_jax.experiment import load_encoder
 
 ZERO_SHOT = get_args(Score)
 OF_ORDER = ("spearman", "auroc", "auprc")
+BASELINES = "baselines"  # in the place of a model
 FROZEN = {"probe": probe_adapter, "knn": knn_adapter, "prototypes": prototypes_adapter}
 
 
@@ -42,7 +40,8 @@ class Evaluate:
 
     Attributes:
         model: folder of a finished run (its last checkpoint; FOLDER@best for the best one), or
-            random:EXPERIMENT.py for an untrained control.
+            random:EXPERIMENT.py for an untrained control; or the word baselines for the simple
+            methods of the tasks alone, whatever their modality.
         task: names of `biofm list tasks`; a pattern such as flip_gb1/* takes several.
         method: on frozen features probe (linear model), knn (nearest neighbours) and prototypes
             (class centroids; binary labels only); finetune (all parameters); without labels
@@ -54,6 +53,11 @@ class Evaluate:
             control that should find nothing.
         seeds: number of seeds, from 0: each is one adaptation and one control.
         out: folder of the result files; baselines there are computed once.
+        groups: CSV file with a column id and any others, such as sex or site: the metric is given
+            within each of their groups too. A number with many values is cut into three bands.
+        apart: columns whose groups belong on one side of the split, such as patient: the leak
+            report says whether they are.
+        probe: what the probe reads.
         finetune: how to fine-tune.
         dry_run: show what would run.
         json: print JSON instead of a table.
@@ -67,9 +71,27 @@ class Evaluate:
     shuffle_labels: bool = False
     seeds: int = 3
     out: Path = Path("results")
+    groups: Path | None = None
+    apart: tuple[str, ...] = ()
+    probe: ProbeSpec = ProbeSpec()
     finetune: FinetuneSpec = FinetuneSpec()
     dry_run: bool = False
     json: bool = False
+
+
+def methods(options: Evaluate) -> list[str]:
+    """The names of the methods that are asked for, with their options and limits.
+
+    Raises:
+        UserError: as `limited`, or a layer below 0.
+    """
+    named = [BASELINE] if options.model == BASELINES else list(options.method)
+    pooling, layer = options.probe.pooling, options.probe.layer
+    if layer is not None and layer < 0:
+        raise UserError(f"--probe.layer is {layer}; 0 is the embeddings, 1 the first block")
+    probe = method_name("probe", pooling=None if pooling == "own" else pooling, layer=layer)
+    named = [probe if name == "probe" else name for name in named]
+    return limited(named, options.fraction, options.shots, options.shuffle_labels)
 
 
 def limited(
@@ -141,23 +163,42 @@ def run(
     finetune: FinetuneSpec,
     out: Path,
     progress: Callable[[str], None],
+    groups: Path | None = None,
+    apart: Sequence[str] = (),
 ) -> list[Row]:
     """Evaluate a model on (task, method) pairs.
 
     Args:
-        model: as `load_encoder` reads it.
+        model: as `load_encoder` reads it, or `BASELINES`.
         pairs: from `plan`.
         seeds: number of seeds.
         finetune: how to fine-tune.
         out: folder of the result files.
         progress: takes a line before each piece of work.
+        groups: CSV file of more grouping columns; see `grouping.read_groups`.
+        apart: grouping columns whose groups belong on one side of the split.
 
     Returns:
-        One row per pair.
+        One row per pair, then one for each baseline with as few labels; those with all labels
+        stand in the other rows, or are the rows where the baselines are the model.
 
     Raises:
         UserError: the model's modality is not a task's, or its data is missing.
     """
+    columns = {} if groups is None else read_groups(groups)
+
+    @functools.lru_cache(maxsize=1)
+    def data(task: Task) -> Dataset:
+        progress(f"{task.name}: reading")
+        return with_groups(task.data(None), columns, apart)
+
+    if model == BASELINES:
+        given = {"seeds": range(seeds), "progress": progress}
+        return [
+            row
+            for task, method in pairs
+            for row in aggregate(baseline_results(task, data(task), out, method=method, **given))
+        ]
     encoder = load_encoder(model)
     for task, _ in pairs:
         if task.modality != encoder.data.kind:
@@ -167,9 +208,9 @@ def run(
             )
     adapters = Adapters(finetune)
     control = None if encoder.params is None else encoder.control()
-    rows = []
+    rows: dict[tuple[str, str, str], Row] = {}
     for task, method in pairs:
-        dataset = task.data(None)
+        dataset = data(task)
 
         def adapter(of: Encoder, task=task, method=method, wild_type=dataset.wild_type) -> Adapter:
             return adapters.of(of, method, task.kind, wild_type)
@@ -180,12 +221,12 @@ def run(
             adapter=adapter(encoder),
             control=None if control is None else adapter(control),
         )
-        rows.append(
-            evaluate(
-                task, contender, seeds=range(seeds), out=out, dataset=dataset, progress=progress
-            )
-        )
-    return rows
+        for row in rows_beside_baselines(
+            task, contender, seeds=range(seeds), out=out, dataset=dataset, progress=progress
+        ):
+            if row.method != BASELINE:
+                rows[row.task, row.method, row.model] = row
+    return list(rows.values())
 
 
 class Adapters:
@@ -193,7 +234,7 @@ class Adapters:
 
     def __init__(self, finetune: FinetuneSpec):
         self._finetune = finetune
-        self._features: dict[str, Remembered] = {}
+        self._features: dict[tuple, Remembered] = {}
         self._kept: dict[tuple, Adapter] = {}
 
     def of(self, encoder: Encoder, method: str, kind: Kind, wild_type: str | None) -> Adapter:
@@ -211,18 +252,15 @@ class Adapters:
         return self._kept[key]
 
     def _make(self, encoder: Encoder, method: str, kind: Kind, wild_type: str | None) -> Adapter:
-        base, share, shots, shuffled = read_method(method)
+        base, pooling, layer = read_options(read_method(method)[0])
         if base in ZERO_SHOT:
             return zero_shot_adapter(encoder, base, wild_type)
         if base == "finetune":
             adapter = tuned_adapter(encoder, self._finetune, kind, show=True)
         else:
-            if encoder.name not in self._features:
-                found = Remembered(functools.cache(encoder.features_for_seeds()))
-                self._features[encoder.name] = found
-            adapter = FROZEN[base](self._features[encoder.name], kind)
-        if shots is not None:
-            adapter = few_shot_adapter(adapter, shots)
-        elif share < 1:
-            adapter = fraction_adapter(adapter, share)
-        return shuffled_adapter(adapter) if shuffled else adapter
+            read = encoder.name, pooling, layer
+            if read not in self._features:
+                found = Remembered(functools.cache(encoder.features_for_seeds(pooling, layer)))
+                self._features[read] = found
+            adapter = FROZEN[base](self._features[read], kind)
+        return limited_adapter(adapter, method)

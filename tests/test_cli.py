@@ -64,6 +64,11 @@ def biofm(capsys):
         (["evaluate", "runs/none", "--task", "esol", "--seeds", "0"], "--seeds is 0"),
         (["evaluate", "runs/none", "--task", "esol"], "runs/none is no run"),
         (["evaluate", f"random:{SMOKE}", "--task", "esol"], "is a task of molecule models"),
+        (
+            ["evaluate", "baselines", "--task", "esol", "--groups", "no.csv"],
+            "no.csv does not exist",
+        ),
+        (["evaluate", "runs/none", "--task", "esol", "--probe.layer", "-2"], "--probe.layer is -2"),
         (["sweep", SMOKE, "--over", "objective.rte=0.1,0.2"], "did you mean objective.rate?"),
         (["sweep", SMOKE, "--over", "objective.rate=0.1,0.2"], "--data.path"),
         (["data"], "usage: biofm data prepare"),
@@ -228,6 +233,21 @@ def test_an_evaluation_can_be_planned_without_running(biofm):
     assert code == 0
     pairs = [(row["task"], row["method"]) for row in json.loads(printed)]
     assert pairs == [(t, m) for t in ("esol", "bbbp") for m in ("probe", "finetune")]
+
+
+def test_baselines_and_options_of_the_probe_are_planned(biofm):
+    given = ["--dry-run", "True", "--json", "True"]
+    code, printed = biofm("evaluate", "baselines", "--task", "esol", "dms_blat", *given)
+    assert code == 0
+    assert [(row["task"], row["method"]) for row in json.loads(printed)] == [
+        ("esol", "baseline"),
+        ("dms_blat", "baseline"),
+    ]
+    options = ["--probe.pooling", "cls", "--probe.layer", "2", "--fraction", "10"]
+    _, printed = biofm("evaluate", "runs/none", "--task", "esol", *options, *given)
+    assert json.loads(printed)[0]["method"] == "probe(pooling=cls, layer=2)@10%"
+    code, printed = biofm("evaluate", "runs/none", "--task", "esol", "--probe.pooling", "max")
+    assert code == 2 and "mean" in printed
 
 
 def test_data_is_prepared_and_inspected(biofm, tmp_path):

@@ -10,6 +10,9 @@ import pytest
 
 from biofm_jax import compare
 from biofm_jax.adapt.finetune import FinetuneSpec
+from biofm_jax.adapt.fractions import limited_adapter, read_method, read_options
+from biofm_jax.adapt.labelled import Labelled
+from biofm_jax.adapt.probe import ProbeSpec, probe_adapter
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.report import write_report
 from biofm_jax.experiment import load_encoder, load_experiment, train
@@ -55,6 +58,60 @@ def test_a_run_is_compared_with_control_and_baselines(runs, tmp_path):
     assert row.baselines["ecfp4_ridge"].value == pytest.approx(30.80, abs=0.005)
     assert 0 < row.value.score.value < 100
     assert any("control" in line for line in lines)
+    (found,) = row.results
+    assert found.recalibration.n_calibration == 249 and found.leaks.checked == ()
+    assert [groups.column for groups in found.subgroups] == ["scaffold", "molecular weight (g/mol)"]
+    assert found.subgroups[1].gap.worst == "261.2 and over" and found.leaks.groups[0].shared == 0
+
+
+def test_baselines_are_evaluated_alone_whatever_the_modality(biofm_data, tmp_path):
+    options = compare.Evaluate("baselines", ("dms_blat",), fraction=(2, 3), seeds=2)
+    pairs = compare.plan(options.task, compare.methods(options), options.seeds)
+    assert [method for _, method in pairs] == ["baseline@2%", "baseline@3%"]
+    groups = tmp_path / "groups.csv"
+    groups.write_text("id,half\n" + "".join(f"H24{a},{a < 'M'}\n" for a in "ACDEFGKLMNPQRSTVWY"))
+    given = {"groups": groups, "apart": ("half",), "progress": print}
+    rows = compare.run("baselines", pairs, 2, FinetuneSpec(), tmp_path / "out", **given)
+    assert [(row.method, row.model, row.seeds) for row in rows] == [
+        (method, "one_hot_ridge", (0, 1)) for _, method in pairs
+    ]
+    assert all(row.control is None and row.results[0].n_train in (60, 90) for row in rows)
+    (shared,) = rows[0].results[0].leaks.groups
+    assert (shared.column, shared.tested, shared.shared) == ("half", 2, 2)
+    assert len(list((tmp_path / "out").glob("*.result.json"))) == 4
+
+
+def test_the_probes_options_are_in_its_name():
+    def named(**more):
+        return compare.methods(compare.Evaluate("m", ("esol",), method=("probe", "knn"), **more))
+
+    assert named() == ["probe", "knn"]
+    assert named(probe=ProbeSpec(pooling="mean", layer=0)) == [
+        "probe(pooling=mean, layer=0)",
+        "knn",
+    ]
+    assert named(probe=ProbeSpec(layer=3), shots=(4,))[0] == "probe(layer=3)@4shot"
+    with pytest.raises(UserError, match=r"--probe\.layer is -1"):
+        named(probe=ProbeSpec(layer=-1))
+
+
+def test_the_probe_reads_the_layer_of_its_name(runs):
+    encoder = load_encoder(f"{runs}/measured")
+    adapters = compare.Adapters(FinetuneSpec())
+    texts = ("CCO", "CCN", "c1ccccc1", "CC(=O)O", "CCCl", "CCBr", "CO", "CN") * 4
+    lengths = np.array([[float(len(text))] for text in texts])
+    items = Labelled(tuple(map(str, range(32))), texts, lengths)
+    parts = items.at(np.arange(24)), items.at(np.arange(0)), items.at(np.arange(24, 32))
+    guesses = {}
+    for name in ("probe", "probe(layer=0)", "probe(pooling=cls)", "probe(pooling=cls)@8shot"):
+        adapter = adapters.of(encoder, name, "number", None)
+        guesses[name] = adapter(*parts, seed=0)
+        features = encoder.features_for_seeds(*read_options(read_method(name)[0])[1:])
+        want = limited_adapter(probe_adapter(features, "number"), name)(*parts, seed=0)
+        np.testing.assert_allclose(guesses[name], want, rtol=1e-6)
+    assert len({tuple(guess[:, 0].round(3)) for guess in guesses.values()}) == 4
+    with pytest.raises(UserError, match="layer 99 is not in 0"):
+        adapters.of(encoder, "probe(layer=99)", "number", None)(*parts, seed=0)
 
 
 def test_a_task_of_another_modality_is_refused(runs, tmp_path):
@@ -97,6 +154,10 @@ def test_a_label_fraction_curve_of_a_run(runs, tmp_path):
     pairs = compare.plan(["quickstart/*"], methods, seeds=1)
     rows = compare.run(f"{runs}/measured", pairs, 1, FinetuneSpec(), tmp_path, progress=print)
     value = {row.method: row.value.score.value for row in rows}
+    assert {row.model for row in rows if row.method == "baseline@10%"} == {
+        "ecfp4_ridge",
+        "letter_counts",
+    }
     assert value["probe"] < value["probe@10%"] < value["probe+shuffled"] * 1.1
     assert value["probe"] < value["probe+shuffled"] and value["knn"] < value["knn+shuffled"]
     page = write_report([tmp_path], tmp_path / "report.html").html.read_text()

@@ -1,15 +1,18 @@
 """Any adaptation with fewer labels, or with shuffled ones: label-fraction curves and a control."""
 
+import dataclasses
 import re
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float
 
 from biofm_jax.adapt.labelled import Adapter, Labelled
 from biofm_jax.errors import UserError
 
 FEWEST_PER_CLASS = 2
 FEWEST_NUMBERS = 8
+NONE = np.arange(0)
 
 
 def method_name(
@@ -21,7 +24,7 @@ def method_name(
     pooling: str | None = None,
     layer: int | None = None,
 ) -> str:
-    """The name of a method with its limits: `probe@3%`, `probe@8shot`, `probe-layer2+shuffled`.
+    """The name of a method with options and limits: `probe@3%`, `probe(layer=2)@8shot+shuffled`.
 
     All labels (`share=1`) are the method itself. Arguments as of `fraction_adapter`,
     `few_shot_adapter`, `shuffled_adapter` and `Encoder.features`.
@@ -31,8 +34,9 @@ def method_name(
     """
     if share is not None and shots is not None:
         raise UserError("a share of the labels and a number of shots exclude one another")
-    name = method + (f"-{pooling}" if pooling else "")
-    name += "" if layer is None else f"-layer{layer}"
+    options = {"pooling": pooling, "layer": layer}
+    given = ", ".join(f"{key}={value}" for key, value in options.items() if value is not None)
+    name = f"{method}({given})" if given else method
     if share is not None and share != 1:
         name += f"@{100 * share:g}%"
     if shots is not None:
@@ -41,7 +45,7 @@ def method_name(
 
 
 def read_method(name: str) -> tuple[str, float | None, int | None, bool]:
-    """What `method_name` made a name of: method (with pooling and layer), share, shots, shuffled.
+    """What `method_name` made a name of: method (with its options), share, shots, shuffled.
 
     The share of a name without one is 1; that of shots is None.
     """
@@ -49,6 +53,61 @@ def read_method(name: str) -> tuple[str, float | None, int | None, bool]:
     method, percent, shots, shuffled = found.groups()
     share = None if shots else float(percent) / 100 if percent else 1.0
     return method, share, int(shots) if shots else None, bool(shuffled)
+
+
+def read_options(method: str) -> tuple[str, str | None, int | None]:
+    """The method without its options, the pooling and the layer: of `probe(pooling=cls, layer=2)`.
+
+    What is not named is None.
+    """
+    base, _, given = method.removesuffix(")").partition("(")
+    options = dict(option.split("=", 1) for option in given.split(", ") if option)
+    layer = options.get("layer")
+    return base, options.get("pooling"), None if layer is None else int(layer)
+
+
+@dataclasses.dataclass(frozen=True)
+class Limited:
+    """An adapter that sees less than it is given.
+
+    Attributes:
+        adapter: what adapts.
+        limit: train, valid and seed -> the train and the valid that `adapter` sees.
+    """
+
+    adapter: Adapter
+    limit: Callable[[Labelled, Labelled, int], tuple[Labelled, Labelled]]
+
+    def __call__(
+        self, train: Labelled, valid: Labelled, test: Labelled, seed: int
+    ) -> Float[np.ndarray, "n k"]:
+        """As `Adapter`."""
+        return self.adapter(*self.limit(train, valid, seed), test, seed)
+
+
+def within_limits(
+    adapter: Adapter, train: Labelled, valid: Labelled, seed: int
+) -> tuple[Adapter, Labelled, Labelled]:
+    """The adapter inside all limits, and the training and validation part that it sees."""
+    while isinstance(adapter, Limited):
+        train, valid = adapter.limit(train, valid, seed)
+        adapter = adapter.adapter
+    return adapter, train, valid
+
+
+def limited_adapter(adapter: Adapter, method: str) -> Adapter:
+    """An adapter with the limits in the name of a method, as `read_method` reads them."""
+    _, share, shots, shuffled = read_method(method)
+    if shots is not None:
+        adapter = few_shot_adapter(adapter, shots)
+    elif share < 1:
+        adapter = fraction_adapter(adapter, share)
+    return shuffled_adapter(adapter) if shuffled else adapter
+
+
+def unlabelled_adapter(adapter: Adapter) -> Adapter:
+    """An adapter that looks at no label, such as a zero-shot score."""
+    return Limited(adapter, lambda train, valid, seed: (train.at(NONE), valid.at(NONE)))
 
 
 def fraction_adapter(adapter: Adapter, share: float) -> Adapter:
@@ -78,13 +137,12 @@ def fraction_adapter(adapter: Adapter, share: float) -> Adapter:
     def at_least(binary: bool, there: int) -> int:
         return max(FEWEST_PER_CLASS if binary else FEWEST_NUMBERS, count(binary, there))
 
-    def adapt(train: Labelled, valid: Labelled, test: Labelled, seed: int) -> np.ndarray:
-        if share < 1:
-            train = _limited(train, at_least, (seed, 0))
-            valid = _limited(valid, count, (seed, 1))
-        return adapter(train, valid, test, seed)
+    def limit(train: Labelled, valid: Labelled, seed: int) -> tuple[Labelled, Labelled]:
+        if share == 1:
+            return train, valid
+        return _limited(train, at_least, (seed, 0)), _limited(valid, count, (seed, 1))
 
-    return adapt
+    return Limited(adapter, limit)
 
 
 def few_shot_adapter(adapter: Adapter, shots: int) -> Adapter:
@@ -103,11 +161,10 @@ def few_shot_adapter(adapter: Adapter, shots: int) -> Adapter:
     if shots < 1:
         raise UserError(f"the number of shots is {shots}; it must be 1 or more")
 
-    def adapt(train: Labelled, valid: Labelled, test: Labelled, seed: int) -> np.ndarray:
-        train = _limited(train, lambda binary, there: shots, (seed, 0))
-        return adapter(train, _items(valid, valid.targets[:0], np.arange(0)), test, seed)
+    def limit(train: Labelled, valid: Labelled, seed: int) -> tuple[Labelled, Labelled]:
+        return _limited(train, lambda binary, there: shots, (seed, 0)), valid.at(NONE)
 
-    return adapt
+    return Limited(adapter, limit)
 
 
 def shuffled_adapter(adapter: Adapter) -> Adapter:
@@ -118,15 +175,15 @@ def shuffled_adapter(adapter: Adapter) -> Adapter:
     `shuffled_adapter(fraction_adapter(...))`, or within it: both keep the share.
     """
 
-    def adapt(train: Labelled, valid: Labelled, test: Labelled, seed: int) -> np.ndarray:
+    def limit(train: Labelled, valid: Labelled, seed: int) -> tuple[Labelled, Labelled]:
         shuffled = []
         for number, part in enumerate((train, valid)):
             # 2 and 3: these orders have nothing to do with those that choose a share.
             order = np.random.default_rng((seed, 2 + number)).permutation(len(part))
-            shuffled.append(_items(part, part.targets[order], np.arange(len(part))))
-        return adapter(*shuffled, test, seed)
+            shuffled.append(dataclasses.replace(part, targets=part.targets[order]))
+        return shuffled[0], shuffled[1]
 
-    return adapt
+    return Limited(adapter, limit)
 
 
 def _limited(part: Labelled, keep: Callable[[bool, int], int], seed: tuple[int, int]) -> Labelled:
@@ -148,9 +205,4 @@ def _limited(part: Labelled, keep: Callable[[bool, int], int], seed: tuple[int, 
             kept[chosen, column] = labels[chosen]
     # In the order of the data: some learners depend on it.
     have = np.flatnonzero(~np.isnan(kept).all(1))
-    return _items(part, kept[have], have)
-
-
-def _items(part: Labelled, targets: np.ndarray, index: np.ndarray) -> Labelled:
-    """The items at some indices, with these targets."""
-    return Labelled(tuple(part.ids[i] for i in index), tuple(part.texts[i] for i in index), targets)
+    return dataclasses.replace(part, targets=kept).at(have)

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from biofm_jax.errors import UserError
 
@@ -32,6 +32,14 @@ class Labelled:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def at(self, index: Int[np.ndarray, " m"]) -> "Labelled":
+        """The items at some indices, in that order."""
+        return Labelled(
+            tuple(self.ids[i] for i in index),
+            tuple(self.texts[i] for i in index),
+            self.targets[index],
+        )
 
     def without_targets(self) -> "Labelled":
         """The same inputs with every label missing."""

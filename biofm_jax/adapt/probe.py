@@ -1,7 +1,9 @@
 """Linear probes: ridge or logistic regression on frozen features."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -18,6 +20,20 @@ from biofm_jax.array_types import typed
 # Penalties for standardised features, half a decade apart. Ridge's grows with the number of
 # rows, so the upper end has to reach "predict the mean" on thousands of them.
 STRENGTHS = {"number": np.logspace(-2, 6, 17), "binary": np.logspace(-4, 2, 13)}
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeSpec:
+    """Which features a probe reads.
+
+    Attributes:
+        pooling: the mean over tokens, the first token's vector (cls), or the model's own.
+        layer: hidden states after this many blocks, before any final norm; 0 is the embeddings.
+            By default the model's output.
+    """
+
+    pooling: Literal["own", "mean", "cls"] = "own"
+    layer: int | None = None
 
 
 @typed

@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 
 from biofm_jax.adapt.encoder import Encoder
+from biofm_jax.adapt.fractions import unlabelled_adapter
 from biofm_jax.adapt.labelled import Adapter, Labelled
 from biofm_jax.adapt.likelihood import next_token_log_likelihood, pseudo_log_likelihood
 from biofm_jax.adapt.marginals import marginals
@@ -63,7 +64,7 @@ def zero_shot_adapter(encoder: Encoder, score: Score, wild_type: str | None = No
         column = np.array([scores[text] - zero for text in test.texts], np.float64)
         return np.repeat(column[:, None], test.targets.shape[1], axis=1)
 
-    return adapt
+    return unlabelled_adapter(adapt)
 
 
 _SCORES: dict[str, Callable[..., np.ndarray]] = {

@@ -3,12 +3,8 @@
 Each is an adapter: it fits, and predicts the test items. All are deterministic.
 """
 
-import dataclasses
-import hashlib
-import json
+import functools
 from collections.abc import Sequence
-from importlib import metadata
-from pathlib import Path
 
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
@@ -17,15 +13,12 @@ from sklearn.linear_model import Ridge
 from biofm_jax.adapt.labelled import Adapter, Labelled
 from biofm_jax.adapt.probe import probe_adapter
 from biofm_jax.errors import UserError
-from biofm_jax.evaluate.metrics import Score, score
 from biofm_jax.evaluate.molecules import ecfp4
-from biofm_jax.evaluate.results import slug
-from biofm_jax.evaluate.task import Dataset, Task
-from biofm_jax.files import write_whole
 
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
 FOREST_TREES = 300
 RIDGE_STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)
+RIDGE_UNCHOSEN = 10.0  # the middle one, where there is no validation label to choose by
 
 
 def one_hot(texts: Sequence[str]) -> np.ndarray:
@@ -62,32 +55,46 @@ def ecfp4_forest(train: Labelled, valid: Labelled, test: Labelled, seed: int) ->
     Classes are balanced by weight; a binary label is predicted by its share of votes. The
     forest's own seed is always 0.
     """
-    x, x_test = ecfp4(train.texts), ecfp4(test.texts)
-    binary = _binary(train)
+    x_test, binary = ecfp4(test.texts), _binary(train)
 
     def fit(y, have):
-        if binary:
-            model = RandomForestClassifier(
-                FOREST_TREES, class_weight="balanced", random_state=0, n_jobs=-1
-            )
-        else:
-            model = RandomForestRegressor(FOREST_TREES, random_state=0, n_jobs=-1)
-        model.fit(x[have], y)
-        model.n_jobs = 1  # threads would add the trees up in any order
-        return model.predict_proba(x_test)[:, -1] if binary else model.predict(x_test)
+        if len(np.unique(y)) == 1:
+            return np.full(len(test), y[0])
+        texts = tuple(train.texts[i] for i in np.flatnonzero(have))
+        model = _forest(texts, tuple(y.tolist()), binary)
+        return model.predict_proba(x_test)[:, 1] if binary else model.predict(x_test)
 
     return _per_column(train.targets, fit)
+
+
+# The validation part changes nothing in a forest, so the adaptation that does without half of it
+# (`recalibration`) is the same forest.
+@functools.lru_cache(maxsize=1)
+def _forest(texts: tuple[str, ...], labels: tuple[float, ...], binary: bool):
+    if binary:
+        model = RandomForestClassifier(
+            FOREST_TREES, class_weight="balanced", random_state=0, n_jobs=-1
+        )
+    else:
+        model = RandomForestRegressor(FOREST_TREES, random_state=0, n_jobs=-1)
+    model.fit(ecfp4(texts), np.array(labels))
+    model.n_jobs = 1  # threads would add the trees up in any order
+    return model
 
 
 def ecfp4_ridge(train: Labelled, valid: Labelled, test: Labelled, seed: int) -> np.ndarray:
     """Ridge regression on ECFP4 bits, its penalty chosen on the validation part.
 
-    The bits are not standardised: that would blow up the rare ones.
+    Without a validation label, as in few-shot learning, the penalty is 10. The bits are not
+    standardised: that would blow up the rare ones.
     """
     x, x_valid, x_test = (ecfp4(part.texts).astype(np.float64) for part in (train, valid, test))
     columns = []
     for y, y_valid in zip(train.targets.T, valid.targets.T):
         have, valid_have = ~np.isnan(y), ~np.isnan(y_valid)
+        if not valid_have.any():
+            columns.append(Ridge(RIDGE_UNCHOSEN).fit(x[have], y[have]).predict(x_test))
+            continue
         models = [Ridge(strength).fit(x[have], y[have]) for strength in RIDGE_STRENGTHS]
         errors = [
             np.mean((model.predict(x_valid[valid_have]) - y_valid[valid_have]) ** 2)
@@ -131,39 +138,3 @@ BASELINES: dict[str, Adapter] = {
     "ecfp4_ridge": ecfp4_ridge,
     "letter_counts": letter_counts,
 }
-
-
-def baseline_scores(task: Task, dataset: Dataset, folder: Path) -> dict[str, Score]:
-    """The scores of a task's baselines, each computed once.
-
-    They are kept as `*.baseline.json` in `folder`, named by task, baseline and a hash of the
-    data and the versions of the libraries that compute them; a file that cannot be read is
-    written again.
-    """
-    versions = "".join(f"{name}{_version(name)}" for name in ("numpy", "scikit-learn", "rdkit"))
-    key = hashlib.sha256((dataset.fingerprint() + versions).encode()).hexdigest()[:12]
-    scores = {}
-    for name in task.baselines:
-        path = folder / f"{slug(task.name)}.{name}.{key}.baseline.json"
-        try:
-            stored = json.loads(path.read_text())
-            scores[name] = Score(**stored["score"])
-        except (OSError, ValueError, KeyError, TypeError):
-            predicted = dataset.predict_tested(BASELINES[name], seed=0)
-            scores[name] = score(task.metric, dataset.tested.targets, predicted)
-            record = {
-                "task": task.name,
-                "baseline": name,
-                "metric": task.metric,
-                "data": dataset.fingerprint(),
-                "score": dataclasses.asdict(scores[name]),
-            }
-            write_whole(path, json.dumps(record, indent=2) + "\n")
-    return scores
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
+from scipy import stats
 
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.bootstrap import LEVEL, Score, score_items
@@ -37,6 +38,19 @@ class Coverage:
     size: float
     n_calibration: int
 
+    @property
+    def broken(self) -> bool:
+        """Whether the promise is broken beyond the luck of test and calibration items.
+
+        With n calibration items the coverage of exchangeable test items is itself a draw, from
+        Beta(r, n + 1 - r) with r = ceil((n + 1) level) (Vovk, arXiv 1209.2673): of 20 items it
+        falls below 83 % once in forty. The promise is broken where the upper end of the measured
+        coverage is lower than that.
+        """
+        rank = _rank(self.n_calibration, self.nominal)
+        chance = stats.beta.cdf(self.coverage.high, rank, self.n_calibration + 1 - rank)
+        return bool(chance < (1 - LEVEL) / 2)
+
 
 def conformal_quantile(scores: Float[np.ndarray, " n"], level: float) -> float:
     """The ceil((n + 1) level)-th smallest of n nonconformity scores.
@@ -48,8 +62,7 @@ def conformal_quantile(scores: Float[np.ndarray, " n"], level: float) -> float:
     """
     if not 0 < level < 1:
         raise UserError(f"a coverage lies between 0 and 1, not {level:g}")
-    # Rounded, as 20 * 0.95 must be 19 and not the next number after it.
-    rank = math.ceil(round((len(scores) + 1) * level, 9))
+    rank = _rank(len(scores), level)
     if rank > len(scores):
         needed = math.ceil(round(level / (1 - level), 9))
         raise UserError(
@@ -57,6 +70,11 @@ def conformal_quantile(scores: Float[np.ndarray, " n"], level: float) -> float:
             f"{len(scores)}: lower the level or hold out more"
         )
     return float(np.sort(scores)[rank - 1])
+
+
+def _rank(n: int, level: float) -> int:
+    # Rounded, as 20 * 0.95 must be 19 and not the next number after it.
+    return math.ceil(round((n + 1) * level, 9))
 
 
 def conformal_interval(

@@ -20,11 +20,11 @@ from biofm_jax.evaluate.figures import (
     shortened,
 )
 from biofm_jax.evaluate.metrics import METRICS, Score
+from biofm_jax.evaluate.results import BASELINE
 from biofm_jax.evaluate.table import CONTROL as CONTROL_NAME
 from biofm_jax.evaluate.table import Row, Summary, metric_text
 
 Over = Literal["share", "shots"]
-BASELINE = "baseline"  # the method of results whose model is one of the task's simple methods
 
 _COLOURS = (MODEL, "#2a8c68", "#7b4ea3", "#c0392b", "#0f8b9d")
 _STYLES = {
@@ -79,7 +79,7 @@ def curve_lines(rows: Sequence[Row], over: Over = "share") -> list[Line]:
         x = share if over == "share" else shots
         if x is None:
             continue
-        if method == BASELINE:
+        if method == BASELINE and not shuffled:
             points["baseline", row.model][x] = row.value
             continue
         # A long label loses its start: what kind of line it is stands at the end.
@@ -127,6 +127,7 @@ def label_curve(rows: Sequence[Row], over: Over = "share") -> str | None:
     lines = curve_lines(rows, over)
     if not any(line.kind == "model" and len(line.x) > 1 for line in lines):
         return None
+    lines = [line for line in lines if line.kind != "baseline" or len(line.x) > 1]
     figure = Figure(figsize=(WIDTH, 2.9 + 0.18 * len(lines)), layout="constrained")
     axis = figure.subplots()
     ticks = sorted({x for line in lines for x in line.x})
@@ -136,7 +137,9 @@ def label_curve(rows: Sequence[Row], over: Over = "share") -> str | None:
         place = [other for other in lines if other.kind == line.kind].index(line)
         _draw(axis, line, np.array(line.x) * shift, place)
     drawn = {line.label for line in lines if line.kind == "baseline"}
-    flat = {name: s for name, s in rows[0].baselines.items() if name not in drawn}
+    # A baseline's own rows have none beside them.
+    floors = next((row.baselines for row in rows if row.baselines), {})
+    flat = {name: s for name, s in floors.items() if name not in drawn}
     for style, (name, score) in zip(_FLOOR_STYLES, flat.items(), strict=False):
         label = f"{name}, all labels"
         axis.axhline(score.value, linestyle=style, color=QUIET, linewidth=1, label=label)

@@ -44,3 +44,11 @@ def ecfp4(smiles: Sequence[str]) -> np.ndarray:
     for row, molecule in zip(bits, molecules):
         row[:] = generator.GetFingerprintAsNumPy(molecule)
     return bits
+
+
+def molecular_weights(smiles: Sequence[str]) -> np.ndarray:
+    """(n,) float64 average isotopic weights, g/mol, salts and solvents with the rest."""
+    molecules = parse(smiles)
+    from rdkit.Chem.Descriptors import MolWt
+
+    return np.array([MolWt(molecule) for molecule in molecules], np.float64)

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from biofm_jax.adapt.fractions import read_method
 from biofm_jax.array_types import typed
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.contestants import Contestant, contestant
 from biofm_jax.evaluate.metrics import LEVEL, METRICS
 from biofm_jax.evaluate.paired import Comparison, compare
 from biofm_jax.evaluate.permutation import DRAWS
+from biofm_jax.evaluate.results import BASELINE, is_baseline
 from biofm_jax.evaluate.table import Row, number
 
 Pair = tuple[Contestant, Contestant]
@@ -88,12 +90,49 @@ def against_controls(rows: Sequence[Row]) -> list[Pair]:
     return [(contestant(r), contestant(r, control=True)) for r in rows if r.control is not None]
 
 
+def against_baselines(rows: Sequence[Row]) -> list[Pair]:
+    """Each model, and each of the task's simple methods that saw as many labels of the same data.
+
+    Shuffled labels are left out.
+    """
+    models, floors = [], defaultdict(list)
+    for row in rows:
+        method, share, shots, shuffled = read_method(row.method)
+        key = row.task, row.results[0].data, share, shots
+        if shuffled:
+            continue
+        if method == BASELINE:
+            floors[key].append(contestant(row))
+        else:
+            models.append((key, contestant(row)))
+    return [(model, floor) for key, model in models for floor in floors[key]]
+
+
 def every_pair(rows: Sequence[Row]) -> list[Pair]:
-    """Each two rows of the same task and data."""
+    """Each two models' rows of the same task and data."""
     groups = defaultdict(list)
     for row in rows:
-        groups[row.task, row.results[0].data].append(contestant(row))
+        if not is_baseline(row.method):
+            groups[row.task, row.results[0].data].append(contestant(row))
     return [pair for group in groups.values() for pair in itertools.combinations(group, 2)]
+
+
+def between_models(rows: Sequence[Row]) -> list[Pair]:
+    """Each two models of the same task, data and method, by the seeds that both have."""
+    groups = defaultdict(list)
+    for row in rows:
+        if not is_baseline(row.method):
+            groups[row.task, row.results[0].data, row.method].append(row)
+    pairs = []
+    for group in groups.values():
+        for one, other in itertools.combinations(group, 2):
+            if shared := set(one.seeds) & set(other.seeds):
+                pairs.append(tuple(_of_seeds(row, shared) for row in (one, other)))
+    return pairs
+
+
+def _of_seeds(row: Row, seeds: set[int]) -> Contestant:
+    return contestant([result for result in row.results if result.seed in seeds])
 
 
 def compare_all(pairs: Sequence[Pair], *, draws: int = DRAWS, seed: int = 0) -> list[Corrected]:

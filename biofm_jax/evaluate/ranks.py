@@ -14,6 +14,7 @@ from biofm_jax.errors import UserError
 from biofm_jax.evaluate.figures import CONTROL as CONTROL_COLOUR
 from biofm_jax.evaluate.figures import MODEL, QUIET, WIDTH, png_address, shortened
 from biofm_jax.evaluate.metrics import LEVEL
+from biofm_jax.evaluate.results import is_baseline
 from biofm_jax.evaluate.table import CONTROL, Row
 
 BASELINE = "best baseline of each task"
@@ -106,7 +107,7 @@ def critical_difference(methods: int, tasks: int, level: float = LEVEL) -> float
 
 
 def rank_rows(rows: Sequence[Row]) -> Ranks:
-    """Ranks of the rows of a table, with the floors they stand on.
+    """Ranks of the rows of a table, baselines' own left out, with the floors they stand on.
 
     A method is a model with its adaptation. Beside these stand, where all shared tasks have
     them, each adaptation's random-initialised control (of a task's first row) and the best of
@@ -119,6 +120,8 @@ def rank_rows(rows: Sequence[Row]) -> Ranks:
     directions: dict[str, str] = {}
     data: dict[str, str] = {}
     for row in rows:
+        if is_baseline(row.method):
+            continue
         if data.setdefault(row.task, row.results[0].data) != row.results[0].data:
             raise UserError(
                 f"{row.task} was evaluated on two states of its data: rank the results of one"

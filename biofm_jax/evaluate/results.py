@@ -14,16 +14,20 @@ from pathlib import Path
 
 import numpy as np
 
+from biofm_jax.adapt.fractions import method_name, read_method
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.calibration import Calibration
 from biofm_jax.evaluate.leak_records import LeakReport
 from biofm_jax.evaluate.metrics import Score
+from biofm_jax.evaluate.recalibration import Recalibration
 from biofm_jax.evaluate.result_checks import check_result
+from biofm_jax.evaluate.subgroups import Subgroups
 from biofm_jax.evaluate.task import Published
 from biofm_jax.files import write_whole
 from biofm_jax.specs import decode, encode
 
 SUFFIX = ".result.json"
+BASELINE = "baseline"  # the method of results whose model is one of the task's simple methods
 # What a missing, cut or foreign file raises, in JSON and in .npz.
 BROKEN = (
     UserError,
@@ -38,6 +42,8 @@ BROKEN = (
     zipfile.BadZipFile,
     zlib.error,
 )
+# Fields written by `specs.encode`; results of old versions lack some.
+FOUND = ("leaks", "calibration", "recalibration", "subgroups")
 PACKAGES = ("biofm_jax", "jax", "flax", "numpy", "scipy", "scikit-learn", "rdkit")
 
 
@@ -72,11 +78,12 @@ class Result:
         direction: "higher" or "lower".
         unit: of the label.
         score: value and interval over test items.
-        baselines: scores of the task's simple methods.
+        baselines: scores of the task's simple methods with all labels; none in their own results.
         control: score of the random-initialised control with the same adaptation.
         published: what others reported.
-        n_train: training items (of the first fold).
-        n_valid: validation items (of the first fold).
+        n_train: training items with a label that the method saw (of the first fold): few with
+            a label fraction, none for a zero-shot score.
+        n_valid: validation items, counted alike.
         n_test: test items (of all folds).
         dropped: records of the source that could not be used.
         data: fingerprint of the data and folds.
@@ -88,6 +95,9 @@ class Result:
         predictions: of the test items.
         leaks: what test items share with those learned from; None in results of old versions.
         calibration: of the probabilities of a 0/1 label; None for other labels.
+        recalibration: temperature scaling and conformal prediction, where there are enough
+            validation labels.
+        subgroups: the metric by each grouping column of the data.
     """
 
     task: str
@@ -115,11 +125,31 @@ class Result:
     predictions: Predictions
     leaks: LeakReport | None = None
     calibration: Calibration | None = None
+    recalibration: Recalibration | None = None
+    subgroups: tuple[Subgroups, ...] = ()
+
+
+def is_baseline(method: str) -> bool:
+    """Whether results of this method are of a task's simple methods, with any limit to labels."""
+    return read_method(method)[0] == BASELINE
+
+
+def floor_of(method: str) -> str:
+    """The method of the baselines that see as many labels as a method: `baseline@3%`."""
+    _, share, shots, _ = read_method(method)
+    return method_name(BASELINE, share=share, shots=shots)
 
 
 def slug(text: str) -> str:
     """The text as part of a file name."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")
+
+
+def result_path(folder: Path, task: str, model: str, method: str, seed: int) -> Path:
+    """The JSON file of a result."""
+    who = hashlib.sha256("\0".join((model, method)).encode()).hexdigest()[:6]
+    name = f"{slug(task)}.{slug(model)[-40:]}.{slug(method)}-{who}"
+    return folder / f"{name}.seed{seed}{SUFFIX}"
 
 
 def write_result(result: Result, folder: Path) -> Path:
@@ -130,9 +160,7 @@ def write_result(result: Result, folder: Path) -> Path:
     Returns:
         The path of the JSON file.
     """
-    who = hashlib.sha256("\0".join((result.model, result.method)).encode()).hexdigest()[:6]
-    name = f"{slug(result.task)}.{slug(result.model)[-40:]}.{slug(result.method)}-{who}"
-    path = folder / f"{name}.seed{result.seed}{SUFFIX}"
+    path = result_path(folder, result.task, result.model, result.method, result.seed)
     arrays = {
         "ids": np.array(result.predictions.ids, dtype=np.str_),
         "truth": result.predictions.truth,
@@ -143,8 +171,8 @@ def write_result(result: Result, folder: Path) -> Path:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_whole(_predictions_path(path), buffer.getvalue())
-    found = {"leaks": encode(result.leaks), "calibration": encode(result.calibration)}
-    shallow = dataclasses.replace(result, predictions=None, leaks=None, calibration=None)
+    found = {name: encode(getattr(result, name)) for name in FOUND}
+    shallow = dataclasses.replace(result, predictions=None, **dict.fromkeys(FOUND))
     record = {k: v for k, v in dataclasses.asdict(shallow).items() if k != "predictions"} | found
     write_whole(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
     return path
@@ -163,8 +191,7 @@ def read_result(path: Path) -> Result:
         record["baselines"] = {k: Score(**v) for k, v in record["baselines"].items()}
         record["control"] = record["control"] and Score(**record["control"])
         record["published"] = tuple(Published(**row) for row in record["published"])
-        for name in ("leaks", "calibration"):
-            record[name] = decode(record.get(name))
+        record |= {name: decode(record[name]) for name in FOUND if name in record}
         with np.load(_predictions_path(path), allow_pickle=False) as arrays:
             predictions = Predictions(
                 tuple(arrays["ids"].tolist()),

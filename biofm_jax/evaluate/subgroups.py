@@ -13,6 +13,7 @@ from biofm_jax.evaluate.metrics import METRICS, metric_block, metric_value
 
 FEWEST = 20  # items; an interval of fewer says little
 NO_VALUE = "(no value)"
+SMALL_BY_NAME = 10  # more small groups than these, such as scaffolds, are counted, not named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Subgroups:
         column: what the items are grouped by.
         metric: key of `METRICS` or `ITEM_METRICS`.
         groups: those that could be judged, best first.
-        left_out: those that could not, by name.
+        left_out: those that could not, by name; more than ten small ones are one entry.
         gap: None with fewer than two groups.
     """
 
@@ -148,16 +149,21 @@ def _subgroups(
     if len(values) != n:
         raise UserError(f"{column} has {len(values)} values, but there are {n} test items")
     value(np.arange(n))  # what is wrong with all items is no property of a group
-    found, left_out = [], []
+    found, left_out, small = [], [], []
     for name, rows in _members(values).items():
         try:
             if name == NO_VALUE:
                 raise UserError(f"{column} is missing")
             if len(rows) < fewest:
-                raise UserError(f"fewer than {fewest} items")
+                small.append(LeftOut(name, len(rows), f"fewer than {fewest} items"))
+                continue
             found.append((value(rows), name, rows))
         except UserError as error:
             left_out.append(LeftOut(name, len(rows), str(error)))
+    if len(small) > SMALL_BY_NAME:
+        n = sum(group.n for group in small)
+        small = [LeftOut(f"{len(small)} groups", n, f"fewer than {fewest} items each")]
+    left_out += small
     found.sort(key=lambda group: group[0], reverse=direction == "higher")
     groups, gap = (), None
     if found:

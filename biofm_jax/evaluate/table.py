@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from biofm_jax.evaluate.metrics import METRICS, Score, interval, resampled
-from biofm_jax.evaluate.results import Result
+from biofm_jax.evaluate.results import BASELINE, Result, floor_of, is_baseline
 from biofm_jax.evaluate.task import Published
 
 CONTROL = "random-initialised control"
@@ -127,24 +127,28 @@ def metric_text(row: Row) -> str:
 def rows_to_table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """A header and one tuple of cells per row, as plain text.
 
-    Published numbers are shown only where data, split and protocol are the task's.
+    Baselines are no models: their own rows become the column beside the models that saw as many
+    labels. Only a task without any model has them as rows. Published numbers are shown only
+    where data, split and protocol are the task's.
     """
     cells = []
-    for row in rows:
-        comparable = [p for p in row.published if p.comparable]
-        cells.append(
-            (
-                row.task,
-                row.method,
-                row.model,
-                str(len(row.seeds)),
-                metric_text(row),
-                summary_text(row.value),
-                "; ".join(f"{n} {with_interval(s)}" for n, s in row.baselines.items()),
-                summary_text(row.control) if row.control else "not run",
-                "; ".join(f"{p.name} {number(p.value)}" for p in comparable) or "none",
+    for group in _by_task(rows):
+        for row in _shown(group):
+            comparable = [p for p in row.published if p.comparable]
+            floors = {} if is_baseline(row.method) else _floors(row, group)
+            cells.append(
+                (
+                    row.task,
+                    row.method,
+                    row.model,
+                    str(len(row.seeds)),
+                    metric_text(row),
+                    summary_text(row.value),
+                    "; ".join(f"{name} {value}" for name, value in floors.items()),
+                    summary_text(row.control) if row.control else "not run",
+                    "; ".join(f"{p.name} {number(p.value)}" for p in comparable) or "none",
+                )
             )
-        )
     return HEADER, cells
 
 
@@ -155,10 +159,32 @@ def rows_by_task(rows: Sequence[Row]) -> list[tuple[str, list[dict[str, str]]]]:
         A title (task, metric, size and split) and lines of model, adaptation and value, for
         each task and state of its data, in the order of `rows`.
     """
+    return [(_title(_shown(group)[0]), _lines(group)) for group in _by_task(rows)]
+
+
+def _by_task(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each task and state of its data."""
     groups = defaultdict(list)
     for row in rows:
         groups[row.task, row.results[0].data].append(row)
-    return [(_title(group[0]), _lines(group)) for group in groups.values()]
+    return list(groups.values())
+
+
+def _shown(group: Sequence[Row]) -> list[Row]:
+    """The models' rows of a task, or its baselines' where there is no model."""
+    return [row for row in group if not is_baseline(row.method)] or list(group)
+
+
+def _floors(row: Row, group: Sequence[Row]) -> dict[str, str]:
+    """Name and value of each baseline that saw as many labels as a row's method.
+
+    Where few-label baselines were not run, those with all labels stand in, and say so.
+    """
+    name = floor_of(row.method)
+    if name == BASELINE:
+        return {n: with_interval(s) for n, s in row.baselines.items()}
+    found = {other.model: summary_text(other.value) for other in group if other.method == name}
+    return found or {n: f"{with_interval(s)} with all labels" for n, s in row.baselines.items()}
 
 
 def _title(row: Row) -> str:
@@ -166,14 +192,21 @@ def _title(row: Row) -> str:
     return f"{row.task}: {metric_text(row)}, {row.n_test:,} test items, {n_seeds}\n{row.split}"
 
 
-def _lines(rows: list[Row]) -> list[dict[str, str]]:
+def _lines(group: list[Row]) -> list[dict[str, str]]:
+    models = [row for row in group if not is_baseline(row.method)]
     found = []
-    for row in rows:
+    for row in models:
         found.append((row.model, row.method, summary_text(row.value)))
         control = summary_text(row.control) if row.control else "not run"
         found.append((CONTROL, row.method, control))
-    found += [(name, "baseline", with_interval(s)) for name, s in rows[0].baselines.items()]
-    found += [(p.name, "published", number(p.value)) for p in rows[0].published if p.comparable]
+    if models:
+        found += [(n, BASELINE, with_interval(s)) for n, s in models[0].baselines.items()]
+    found += [
+        (row.model, row.method, summary_text(row.value))
+        for row in group
+        if is_baseline(row.method) and not (models and row.method == BASELINE)
+    ]
+    found += [(p.name, "published", number(p.value)) for p in group[0].published if p.comparable]
     columns = ("model", "adaptation", "value [95 %]")
     return [dict(zip(columns, line, strict=True)) for line in found]
 

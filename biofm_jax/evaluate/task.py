@@ -7,11 +7,11 @@ import hashlib
 import importlib
 import os
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from biofm_jax.adapt.labelled import Adapter, Labelled
 from biofm_jax.data.registry import set_of
@@ -50,6 +50,12 @@ class Dataset:
         columns: k names of the label columns.
         wild_type: the sequence that variants are variants of.
         dropped: one line for each record of the source that could not be used.
+        groups: column -> n values (text or numbers; None, nan and blank are unknown) such as the
+            scaffold, the site or the age band: the metric is given within each.
+        apart: those of `groups` whose members belong on one side of the split, such as the
+            patient: the leak report looks whether they are.
+        metadata: column -> n cells of what else is known of the items: the leak report looks
+            whether one tells the label.
     """
 
     items: Labelled
@@ -57,8 +63,19 @@ class Dataset:
     columns: tuple[str, ...]
     wild_type: str | None = None
     dropped: tuple[str, ...] = ()
+    groups: Mapping[str, Sequence[Hashable]] = dataclasses.field(default_factory=dict)
+    apart: tuple[str, ...] = ()
+    metadata: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        for name, cells in (*self.groups.items(), *self.metadata.items()):
+            if len(cells) != len(self.items):
+                raise UserError(f"column {name} has {len(cells)} cells, not {len(self.items)}")
+        if unknown := sorted(set(self.apart) - set(self.groups)):
+            raise UserError(
+                f"there is no grouping column {unknown[0]!r}; there are "
+                f"{', '.join(self.groups) or 'none'}"
+            )
         tested = np.concatenate([fold.test for fold in self.folds])
         if len(np.unique(tested)) < len(tested):
             raise UserError("an item is tested in two folds")
@@ -71,16 +88,17 @@ class Dataset:
 
     def part(self, index: np.ndarray) -> Labelled:
         """The items at some indices."""
-        return Labelled(
-            tuple(self.items.ids[i] for i in index),
-            tuple(self.items.texts[i] for i in index),
-            self.items.targets[index],
-        )
+        return self.items.at(index)
+
+    @functools.cached_property
+    def tested_rows(self) -> Int[np.ndarray, " n"]:
+        """The indices of the items that some fold tests, ascending."""
+        return np.sort(np.concatenate([fold.test for fold in self.folds]))
 
     @functools.cached_property
     def tested(self) -> Labelled:
         """The items that some fold tests, in the order of the data."""
-        return self.part(np.sort(np.concatenate([fold.test for fold in self.folds])))
+        return self.part(self.tested_rows)
 
     def fingerprint(self) -> str:
         """A hash of texts, labels and folds: 16 hexadecimal digits."""
@@ -93,17 +111,28 @@ class Dataset:
 
     def predict_tested(self, adapter: Adapter, seed: int) -> Float[np.ndarray, "n k"]:
         """Predictions of an adapter for the `tested` items, each from the fold that tests it."""
-        order = np.sort(np.concatenate([fold.test for fold in self.folds]))
-        predicted = np.full((len(order), len(self.columns)), np.nan)
+        predicted = np.full((len(self.tested_rows), len(self.columns)), np.nan)
         for fold in self.folds:
             train, valid, test = (self.part(i) for i in (fold.train, fold.valid, fold.test))
-            guess = np.asarray(adapter(train, valid, test.without_targets(), seed), np.float64)
-            if guess.shape != test.targets.shape:
-                raise UserError(
-                    f"the predictions have shape {guess.shape}, the labels {test.targets.shape}"
-                )
-            predicted[np.searchsorted(order, fold.test)] = guess
+            guess = predictions(adapter, train, valid, test, seed)
+            predicted[np.searchsorted(self.tested_rows, fold.test)] = guess
         return predicted
+
+
+def predictions(
+    adapter: Adapter, train: Labelled, valid: Labelled, test: Labelled, seed: int
+) -> Float[np.ndarray, "n k"]:
+    """What an adapter predicts for n items whose labels, if there are any, it does not see.
+
+    Raises:
+        UserError: the predictions do not have the shape of the labels.
+    """
+    guess = np.asarray(adapter(train, valid, test.without_targets(), seed), np.float64)
+    if guess.shape != test.targets.shape:
+        raise UserError(
+            f"the predictions have shape {guess.shape}, the labels {test.targets.shape}"
+        )
+    return guess
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,12 +1,19 @@
 """What a sweep found: tables, a Markdown file and a picture."""
 
 import dataclasses
+import functools
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 from biofm_jax.evaluate.comparison import Entry, Panel, comparison_figure, panel_figure
 from biofm_jax.evaluate.metrics import Score
+from biofm_jax.evaluate.multiple import (
+    Corrected,
+    between_models,
+    compare_all,
+    comparisons_to_table,
+)
 from biofm_jax.evaluate.results import read_results
 from biofm_jax.evaluate.table import (
     Row,
@@ -22,6 +29,11 @@ from biofm_jax.sweep.budget import cost
 from biofm_jax.sweep.cells import LOG, Cell, Work
 
 Table = tuple[str, list[dict]]
+COMPARED = (
+    "paired comparisons of the variants on the same test items (means over the seeds that both "
+    "have; p of a permutation test, corrected by Holm for all lines)"
+)
+UNUSED = "p (Benjamini-Hochberg)"  # an ablation asks whether there is any false finding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +88,11 @@ class Outcome:
         """Whether a cell failed."""
         return any(cell["state"] == "failed" for cell in self.unfinished)
 
+    @functools.cached_property
+    def comparisons(self) -> list[Corrected]:
+        """Each two variants on the same task by the same method."""
+        return compare_all(between_models(self.rows))
+
     def tables(self) -> list[Table]:
         """Narrow tables with their titles, for a terminal."""
         return rows_by_task(self.rows) + self.more_tables()
@@ -83,6 +100,10 @@ class Outcome:
     def more_tables(self) -> list[Table]:
         """All tables but those of the tasks; whatever compares rows is added here."""
         tables = []
+        if self.comparisons:
+            header, cells = comparisons_to_table(self.comparisons)
+            lines = [dict(zip(header, line, strict=True)) for line in cells]
+            tables.append((COMPARED, [_without(line, UNUSED) for line in lines]))
         if self.losses:
             tables.append((self._loss_title(), [_loss_line(row) for row in self.losses]))
         if self.unfinished:
@@ -104,6 +125,8 @@ class Outcome:
         header, cells = rows_to_table(self.rows)
         return {
             "results": [dict(zip(header, line, strict=True)) for line in cells],
+            "comparisons": [dataclasses.asdict(row.comparison) | {"holm": row.holm}
+                            for row in self.comparisons],
             "losses": [dataclasses.asdict(row) | {"mean": row.mean, "sd": row.deviation}
                        for row in self.losses],
             "losses_are_of_the_same_targets": self.same_targets,
@@ -178,6 +201,10 @@ def _losses(cells: Sequence[Cell]) -> LossRow | None:
     return LossRow(
         cells[0].label, tuple(found), tuple(found.values()), spent.steps, spent.tokens, spent.flops
     )
+
+
+def _without(line: dict, name: str) -> dict:
+    return {key: value for key, value in line.items() if key != name}
 
 
 def _loss_line(row: LossRow) -> dict:

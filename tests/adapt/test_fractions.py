@@ -4,9 +4,13 @@ import pytest
 from biofm_jax.adapt.fractions import (
     few_shot_adapter,
     fraction_adapter,
+    limited_adapter,
     method_name,
     read_method,
+    read_options,
     shuffled_adapter,
+    unlabelled_adapter,
+    within_limits,
 )
 from biofm_jax.adapt.labelled import Labelled
 from biofm_jax.errors import UserError
@@ -200,16 +204,41 @@ def test_shuffling_and_a_share_go_together(make):
         ("knn@8shot", {"shots": 8}),
         ("probe+shuffled", {"shuffled": True}),
         ("finetune@10%+shuffled", {"share": 0.1, "shuffled": True}),
-        ("probe-cls-layer0@2shot+shuffled",
+        ("probe(layer=12)", {"layer": 12}),
+        ("probe(pooling=mean)@0.5%", {"pooling": "mean", "share": 0.005}),
+        ("probe(pooling=cls, layer=0)@2shot+shuffled",
          {"shots": 2, "shuffled": True, "pooling": "cls", "layer": 0}),
     ],
 )  # fmt: skip
 def test_names_are_read_as_they_are_written(name, given):
     method = name.split("@")[0].split("+")[0]
-    assert method_name(method.split("-")[0], **given) == name
+    base = method.split("(")[0]
+    assert method_name(base, **given) == name
+    assert read_options(method) == (base, given.get("pooling"), given.get("layer"))
     share = None if "shots" in given else given.get("share", 1.0)
     want = (method, share, given.get("shots"), given.get("shuffled", False))
     assert read_method(name) == want
+
+
+def test_what_an_adapter_sees_can_be_asked():
+    train, valid = CASES["columns with gaps"]
+    for make in (
+        lambda spy: fraction_adapter(spy, 0.1),
+        lambda spy: few_shot_adapter(spy, 4),
+        lambda spy: shuffled_adapter(fraction_adapter(spy, 0.25)),
+        lambda spy: limited_adapter(spy, "probe@3%+shuffled"),
+        lambda spy: limited_adapter(spy, "probe(layer=1)@4shot"),
+        lambda spy: limited_adapter(spy, "probe"),
+        unlabelled_adapter,
+    ):
+        spy = seen(make, train, valid, seed=2)
+        inner, kept, kept_valid = within_limits(make(spy), train, valid, seed=2)
+        assert inner is spy
+        for one, other in ((kept, spy.train), (kept_valid, spy.valid)):
+            assert one.ids == other.ids and one.texts == other.texts
+            np.testing.assert_array_equal(one.targets, other.targets)
+    assert len(kept) == len(kept_valid) == 0  # the last sees no label
+    assert within_limits(spy, train, valid, seed=0) == (spy, train, valid)
 
 
 def test_a_name_has_one_limit():

@@ -3,7 +3,9 @@ import pytest
 from scipy import special
 
 from biofm_jax.errors import UserError
+from biofm_jax.evaluate.bootstrap import Score
 from biofm_jax.evaluate.conformal import (
+    Coverage,
     _gathered,
     conformal_interval,
     conformal_quantile,
@@ -109,3 +111,19 @@ def test_shapes_and_methods_are_checked():
         conformal_sets(np.zeros(30), chances, np.zeros((30, 3)), 0.9)
     with pytest.raises(UserError, match=r"labels \(30,\) and predictions \(29,\)"):
         conformal_interval(np.zeros(30), np.zeros(29), np.zeros(3))
+
+
+def test_a_promise_is_broken_only_beyond_luck():
+    rng = np.random.default_rng(0)
+
+    def measured(n, scale):
+        valid, test = rng.normal(size=n), scale * rng.normal(size=500)
+        low, high = conformal_interval(valid, np.zeros(n), np.zeros(500))
+        return interval_coverage(test, low, high, 0.95, n)
+
+    for n in (19, 50):
+        assert np.mean([measured(n, 1.0).broken for _ in range(200)]) <= 0.03
+    assert all(measured(400, 2.0).broken for _ in range(20))
+    # By 20 calibration items, 84 % says little.
+    assert not Coverage(0.95, Score(0.82, 0.80, 0.845), 1.0, 20).broken
+    assert Coverage(0.95, Score(0.80, 0.78, 0.82), 1.0, 20).broken

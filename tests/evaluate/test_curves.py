@@ -11,6 +11,7 @@ from biofm_jax.adapt.probe import probe_adapter
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate import baselines
 from biofm_jax.evaluate.curves import curve_lines, label_curve, label_curves
+from biofm_jax.evaluate.results import read_results
 from biofm_jax.evaluate.run import Contender, evaluate
 from biofm_jax.evaluate.table import aggregate
 
@@ -136,10 +137,15 @@ def test_evaluations_with_fewer_labels_make_a_curve(tmp_path, monkeypatch):
             evaluate(task, Contender("toy", name, limited, None), seeds=(0,), out=tmp_path)
         )
     values = {row.method: row.value.score.value for row in found}
-    assert len(values) == 8 and len(list(tmp_path.glob("*.result.json"))) == 14
+    # 14 of the models; the baseline once with all labels, at two shares by two seeds, at 16 shots.
+    assert len(values) == 8 and len(list(tmp_path.glob("*.result.json"))) == 14 + 1 + 4 + 1
     assert values["probe"] <= values["probe@30%"] <= values["probe@10%"] < 0.5
     assert values["probe@16shot"] < 0.5
     ((title, picture),) = label_curves(found)
     assert title == "toy: score by share of the training labels" and picture.startswith(
         "data:image/png"
     )
+    rows = aggregate(read_results([tmp_path])[0])
+    floors = [line for line in curve_lines(rows) if line.kind == "baseline"]
+    assert [(line.label, line.x) for line in floors] == [("flat", (0.1, 0.3, 1.0))]
+    assert label_curves(rows)[0][1] != picture  # the baseline's own curve, not its level line

@@ -9,8 +9,10 @@ from toy_results import result
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.multiple import (
     HEADER,
+    against_baselines,
     against_controls,
     benjamini_hochberg,
+    between_models,
     compare_all,
     comparisons_to_table,
     every_pair,
@@ -91,6 +93,53 @@ def test_pairs_of_rows():
     assert len(controlled) == 4
     assert all(b.name.startswith("random-initialised control") for _, b in controlled)
     assert controlled[-1][1].predicted.shape == (1, 30, 1)
+
+
+def floor(method="baseline", model="ridge", **changes):
+    return result(model=model, method=method, control=None, baselines={}, **changes)
+
+
+def test_models_meet_the_baselines_with_as_many_labels():
+    rows = aggregate(
+        [
+            *(result(seed=seed) for seed in range(2)),
+            result(method="probe@3%"),
+            result(method="probe+shuffled"),
+            result(task="without"),
+            floor(),
+            floor(model="forest"),
+            *(floor("baseline@3%", seed=seed) for seed in range(2)),
+            floor(data="f" * 16),
+            floor("baseline@4shot"),
+        ]
+    )
+    pairs = against_baselines(rows)
+    assert sorted((a.name, b.name) for a, b in pairs) == [
+        ("runs/toy, probe", "forest, baseline"),
+        ("runs/toy, probe", "ridge, baseline"),
+        ("runs/toy, probe@3%", "ridge, baseline@3%"),
+    ]
+    found = compare_all(pairs)  # seeds of a deterministic baseline are repeated
+    assert sorted(c.comparison.seeds for c in found) == [(1, 2), (2, 1), (2, 1)]
+    assert not any("baseline" in a.name + b.name for a, b in every_pair(rows))
+    assert len(every_pair(rows)) == 3  # probe, probe@3%, probe+shuffled
+
+
+def test_models_of_one_method_meet_by_the_seeds_that_both_have():
+    rows = aggregate(
+        [
+            *(result(model="a", seed=seed) for seed in (0, 1, 2)),
+            *(result(model="b", seed=seed) for seed in (1, 2, 5)),
+            result(model="c", seed=7),
+            result(model="a", method="knn"),
+            floor(),
+        ]
+    )
+    ((one, other),) = between_models(rows)
+    assert (one.name, other.name) == ("a, probe", "b, probe")
+    for made, model in ((one, "a"), (other, "b")):
+        want = [result(model=model, seed=seed).predictions.predicted for seed in (1, 2)]
+        np.testing.assert_array_equal(made.predicted, want)
 
 
 def test_table():

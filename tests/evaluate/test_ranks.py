@@ -86,6 +86,15 @@ def rows(tasks=("t1", "t2", "t3"), **changes):
     )
 
 
+def floors(tasks=("t1", "t2", "t3")):
+    return aggregate(
+        [
+            result(task=task, model="ridge", method="baseline", control=None, baselines={})
+            for task in tasks
+        ]
+    )
+
+
 def test_rows_stand_beside_their_floors():
     found = rank_rows(rows())
     assert set(found.methods) == {
@@ -103,6 +112,10 @@ def test_the_best_baseline_follows_the_direction():
     baselines = {"bad": Score(5.0, 5, 5), "good": Score(0.001, 0, 1)}
     found = rank_rows(rows(baselines=baselines))
     assert found.methods[0] == BASELINE  # RMSE: 0.001 beats all
+
+
+def test_baselines_of_their_own_are_not_ranked_as_models():
+    assert rank_rows([*floors(), *rows()]).methods == rank_rows(rows()).methods
 
 
 def test_a_floor_costs_no_task():

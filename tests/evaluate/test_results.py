@@ -3,17 +3,25 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import expit
 from toy_results import result
 
 from biofm_jax.errors import UserError
+from biofm_jax.evaluate.calibration import calibration
+from biofm_jax.evaluate.conformal import Coverage
+from biofm_jax.evaluate.metrics import Score
+from biofm_jax.evaluate.recalibration import Conformal, Recalibration, Temperature
 from biofm_jax.evaluate.results import (
     code_commit,
+    floor_of,
+    is_baseline,
     package_versions,
     read_result,
     read_results,
     write_result,
     write_whole,
 )
+from biofm_jax.evaluate.subgroups import subgroup_scores
 
 
 def same(one, other):
@@ -39,6 +47,56 @@ def test_round_trip_without_control_and_with_missing_labels(tmp_path):
     predictions = dataclasses.replace(given.predictions, truth=truth, control=None)
     given = dataclasses.replace(given, control=None, predictions=predictions)
     same(read_result(write_result(given, tmp_path)), given)
+
+
+def full():
+    """A result with everything that is found by looking at its data and predictions."""
+    plain = result(metric="auroc", n=60)
+    truth = plain.predictions.truth
+    probability = expit(2 * plain.predictions.predicted)
+    found = calibration(truth, probability)
+    coverage = Coverage(0.95, Score(0.9, 0.8, 1.0), 1.5, 30)
+    site = ["north", "south", None] * 20
+    return dataclasses.replace(
+        plain,
+        calibration=found,
+        recalibration=Recalibration(
+            n_valid=31,
+            n_calibration=30,
+            score=plain.score,
+            temperature=Temperature(((1.5, None), (2.5, 0.5)), found, found),
+            conformal=(Conformal("y", coverage), Conformal("z", None)),
+            notes=("z: too few",),
+        ),
+        subgroups=(subgroup_scores("auroc", truth, probability, "site", site, fewest=10),),
+    )
+
+
+def test_round_trip_of_calibration_and_subgroups(tmp_path):
+    given = full()
+    path = write_result(given, tmp_path)
+    same(read_result(path), given)
+    record = json.loads(path.read_text())
+    assert record["recalibration"]["conformal"][0]["coverage"]["nominal"] == 0.95
+    assert record["subgroups"][0]["groups"][0]["name"] in ("north", "south")
+
+
+def test_results_of_old_versions_are_read(tmp_path):
+    path = write_result(full(), tmp_path)
+    record = json.loads(path.read_text())
+    for name in ("leaks", "calibration", "recalibration", "subgroups"):
+        del record[name]
+    path.write_text(json.dumps(record))
+    found = read_result(path)
+    assert found.leaks is found.calibration is found.recalibration is None
+    assert found.subgroups == ()
+
+
+def test_baselines_have_a_method_of_their_own():
+    assert is_baseline("baseline") and is_baseline("baseline@3%+shuffled")
+    assert not is_baseline("probe") and not is_baseline("baselines")
+    assert floor_of("probe(layer=2)@3%+shuffled") == "baseline@3%"
+    assert floor_of("knn@4shot") == "baseline@4shot" and floor_of("finetune") == "baseline"
 
 
 def test_file_says_everything_and_nothing_is_left_beside_it(tmp_path):

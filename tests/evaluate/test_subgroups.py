@@ -73,6 +73,18 @@ def test_what_is_left_out_is_named_with_the_reason():
     json.dumps(dataclasses.asdict(found), allow_nan=False)
 
 
+def test_many_small_groups_are_counted():
+    n = 130
+    truth = np.zeros((n, 1))
+    values = ["large"] * 30 + [f"scaffold {i // 4}" for i in range(100)]
+    found = subgroup_scores("mae", truth, truth + 1, "scaffold", values)
+    assert [group.name for group in found.groups] == ["large"]
+    (small,) = found.left_out
+    assert (small.name, small.n, small.reason) == ("25 groups", 100, "fewer than 20 items each")
+    ten = subgroup_scores("mae", truth, truth + 1, "scaffold", ["large"] * 90 + values[90:])
+    assert len(ten.left_out) == 10 and ten.left_out[0].reason == "fewer than 20 items"
+
+
 def test_a_column_without_any_value_leaves_no_group():
     found = subgroup_scores("mae", np.zeros((3, 1)), np.ones((3, 1)), "sex", [None, "", None])
     assert found.groups == () and found.gap is None

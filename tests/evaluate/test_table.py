@@ -11,6 +11,7 @@ from biofm_jax.evaluate.table import (
     rows_to_table,
     summary_text,
     to_markdown,
+    with_interval,
 )
 
 
@@ -72,6 +73,42 @@ def test_narrow_table_sets_control_and_floor_under_the_model():
     values = [line["value [95 %]"] for line in lines]
     assert values[1] == "not run" and values[5] == "0.810"
     assert all("[" in values[i] for i in (0, 2, 3, 4))
+
+
+def floor(method="baseline", **changes):
+    return result(model="flat", method=method, control=None, baselines={}, **changes)
+
+
+def test_baselines_are_a_column_and_not_rows():
+    few = [result(method="probe@3%", seed=seed) for seed in range(2)]
+    few += [floor("baseline@3%", seed=seed) for seed in range(2)]
+    rows = aggregate([result(), floor(), *few, result(method="knn@4shot")])
+    header, cells = rows_to_table(rows)
+    column = header.index("baseline")
+    shown = {line[1]: line[column] for line in cells}
+    assert list(shown) == ["knn@4shot", "probe", "probe@3%"]
+    value = {row.method: row.value for row in rows if row.model == "flat"}
+    assert shown["probe"] == f"flat {with_interval(rows[-1].baselines['flat'])}"
+    assert shown["probe@3%"] == f"flat {summary_text(value['baseline@3%'])}"
+    assert " sd " in shown["probe@3%"] and shown["knn@4shot"].endswith("] with all labels")
+    ((title, lines),) = rows_by_task(rows)
+    names = [(line["model"], line["adaptation"]) for line in lines]
+    assert names.count(("flat", "baseline")) == 1 and ("flat", "baseline@3%") in names
+    assert title.startswith("toy: ") and len(names) == 3 * 2 + 2 + 1
+
+
+def test_a_task_with_baselines_only_has_them_as_rows():
+    rows = aggregate([floor(), floor("baseline@3%"), result(task="other"), floor(task="other")])
+    header, cells = rows_to_table(rows)
+    assert [line[:3] for line in cells] == [
+        ("other", "probe", "runs/toy"),
+        ("toy", "baseline", "flat"),
+        ("toy", "baseline@3%", "flat"),
+    ]
+    assert cells[1][header.index("baseline")] == ""
+    (_, _), (title, lines) = rows_by_task(rows)
+    assert title.startswith("toy: RMSE") and len(lines) == 3
+    assert [line["adaptation"] for line in lines] == ["baseline", "baseline@3%", "published"]
 
 
 def test_markdown_escapes_bars():

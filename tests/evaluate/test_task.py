@@ -74,6 +74,16 @@ def test_predictions_come_back_in_data_order_and_test_labels_stay_hidden():
         data.predict_tested(lambda *_: np.zeros(2), 0)
 
 
+def test_columns_have_a_cell_for_each_item():
+    data = dataclasses.replace(dataset(), groups={"site": "aabb"}, apart=("site",))
+    assert data.fingerprint() == dataset().fingerprint()  # the same items and folds
+    for wrong in ({"groups": {"site": "aab"}}, {"metadata": {"site": "aab"}}):
+        with pytest.raises(UserError, match="column site has 3 cells, not 4"):
+            dataclasses.replace(dataset(), **wrong)
+    with pytest.raises(UserError, match="no grouping column 'sit'; there are site"):
+        dataclasses.replace(data, apart=("sit",))
+
+
 def test_overlapping_parts_are_refused():
     with pytest.raises(UserError, match="item stands in two parts"):
         dataset((Fold(np.array([0, 1]), np.array([1]), np.array([2])),))

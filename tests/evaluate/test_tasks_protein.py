@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from biofm_jax.evaluate.revealing import revealing_columns
 from biofm_jax.evaluate.task import get_task
 
 # FLIP's counts: training, validation, test.
@@ -28,6 +29,12 @@ def test_gb1_ids_name_the_mutations(biofm_data):
     trained = data.part(np.concatenate([data.folds[0].train, data.folds[0].valid])).ids
     assert "WT" in trained and all(":" not in name for name in trained)
     place = data.items.ids.index("WT")
+    mutations = np.array(data.groups["mutations"])
+    fold = data.folds[0]
+    assert mutations[place] == 0 and set(mutations[fold.train]) <= {0, 1}
+    assert set(mutations[fold.test]) == {2, 3, 4}
+    differ = [sum(a != b for a, b in zip(data.wild_type, t)) for t in data.items.texts[::500]]
+    assert differ == mutations[::500].tolist()
     assert data.items.targets[place, 0] == 1.0
 
 
@@ -37,3 +44,11 @@ def test_blat_variants_differ_from_the_wild_type_at_one_place(biofm_data):
     for name, text in zip(data.items.ids[::100], data.items.texts[::100]):
         differ = [i for i, (a, b) in enumerate(zip(data.wild_type, text)) if a != b]
         assert differ == [int(name[1:-1]) - 24]
+    # Other models' scores and replicates are looked at, row numbers and the label are not.
+    assert len(data.metadata) == 31 and {"2500_1", "esm1v_t33_650M_UR90_1"} < set(data.metadata)
+    assert not {"", "Unnamed: 0", "mutant", "2500"} & set(data.metadata)
+    found = revealing_columns(data.metadata, data.items.targets, data.columns, limit=0.97)
+    assert [(row.column, row.rule) for row in found] == [
+        ("2500_1", "its order"),
+        ("2500_2", "its order"),
+    ]

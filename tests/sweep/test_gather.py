@@ -8,7 +8,8 @@ import pytest
 from toy_results import result
 
 from biofm_jax.adapt.finetune import FinetuneSpec
-from biofm_jax.evaluate.results import write_result
+from biofm_jax.evaluate.metrics import score
+from biofm_jax.evaluate.results import result_path, write_result
 from biofm_jax.experiment import load_experiment
 from biofm_jax.sweep.cells import Cell, Work
 from biofm_jax.sweep.gather import gather, write
@@ -48,7 +49,41 @@ def test_rows_come_in_the_order_of_the_sweep(sweep):
     assert [row.mean for row in outcome.losses] == [1.5, 1.5]
     titles = [title for title, _ in outcome.tables()]
     assert [title.split(":")[0] for title in titles[:2]] == ["two", "one"]
-    assert titles[2] == "held-out loss (nats per target, mean over seeds)"
+    assert titles[2].startswith("paired comparisons of the variants")
+    assert titles[3] == "held-out loss (nats per target, mean over seeds)"
+
+
+def test_variants_are_compared_in_pairs_and_corrected(sweep):
+    """A planted winner on one task is found, equal variants on the other are not."""
+    cells, work = sweep
+    for cell in (c for c in cells if c.label == "a"):
+        good = result(task="one", model="a", seed=cell.seed)
+        near = good.predictions.truth + 0.02 * (good.predictions.predicted - good.predictions.truth)
+        predictions = dataclasses.replace(good.predictions, predicted=near)
+        value = score("rmse", predictions.truth, near)
+        write_result(dataclasses.replace(good, predictions=predictions, score=value), work.results)
+    outcome = gather(cells, work, same_targets=True)
+    (title, lines), _ = outcome.more_tables()
+    assert "corrected by Holm" in title and "p (Benjamini-Hochberg)" not in lines[0]
+    two, one = lines
+    assert (two["task"], two["one"], two["other"]) == ("two", "b, probe", "a, probe")
+    assert two["better"] == "equal" and two["p (Holm)"] == "1.000"
+    assert one["better"] == "a, probe" and float(one["p (Holm)"].lstrip("<")) <= 0.01
+    first, second = outcome.to_json()["comparisons"]
+    assert first["p"] == first["holm"] == 1.0 and first["seeds"] == (2, 2)
+    assert second["holm"] == min(1.0, 2 * second["p"]) and second["difference"] > 0
+    assert "| one | RMSE | b, probe | a, probe |" in outcome.to_markdown()
+
+
+def test_only_seeds_of_both_are_paired(sweep):
+    cells, work = sweep
+    path = result_path(work.results, "one", "a", "probe", 0)
+    path.unlink()
+    outcome = gather(cells, work, same_targets=True)
+    assert [row.comparison.seeds for row in outcome.comparisons] == [(2, 2), (1, 1)]
+    result_path(work.results, "one", "b", "probe", 1).unlink()  # now they share none
+    outcome = gather(cells, work, same_targets=True)
+    assert [row.comparison.task for row in outcome.comparisons] == ["two"]
 
 
 def test_what_is_written(sweep, tmp_path):
@@ -63,6 +98,7 @@ def test_what_is_written(sweep, tmp_path):
     assert (tmp_path / "out" / "comparison.png").read_bytes()[:4] == b"\x89PNG"
     found = json.loads(json.dumps(outcome.to_json()))
     assert found["results"][0]["model"] == "b" and found["losses"][0]["mean"] == 1.5
+    assert [row["task"] for row in found["comparisons"]] == ["two", "one"]
 
 
 def test_a_loss_counts_only_of_a_run_that_ended(sweep):
@@ -80,5 +116,6 @@ def test_nothing_yet(tiny, tmp_path):
     work = Work((("one", "probe"),), FinetuneSpec(), Path(tmp_path / "results"), "")
     outcome = gather([cell], work, same_targets=True)
     assert not outcome.rows and not outcome.losses and outcome.figure() is None
+    assert outcome.comparisons == [] and outcome.to_json()["comparisons"] == []
     write(outcome, tmp_path / "out")
     assert "| a seed 0 | waiting |" in (tmp_path / "out" / "table.md").read_text()

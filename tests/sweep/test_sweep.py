@@ -9,7 +9,7 @@ import time
 import pytest
 
 from biofm_jax.adapt.finetune import FinetuneSpec
-from biofm_jax.evaluate.results import read_results
+from biofm_jax.evaluate.results import is_baseline, read_results
 from biofm_jax.experiment import load_experiment, train
 from biofm_jax.sweep import evaluation
 from biofm_jax.sweep.cells import Cell, Work
@@ -93,7 +93,9 @@ def test_a_cell_is_evaluated_under_its_own_label_and_seed(tmp_path, monkeypatch,
     assert not cell.finished(work)
     evaluation.run(job)
     assert cell.finished(work) and "seed 3" in capsys.readouterr().out
-    (result,), problems = read_results([tmp_path / "results"])
+    results, problems = read_results([tmp_path / "results"])
+    (result,) = (each for each in results if not is_baseline(each.method))
+    assert {each.model for each in results} == {cell.label, "ecfp4_ridge", "letter_counts"}
     assert not problems and (result.model, result.seed) == (cell.label, 3)
     assert result.command == work.command and result.control is not None
     outcome = gather([cell], work, same_targets=True)

@@ -13,6 +13,9 @@ The first five are MoleculeNet's (Wu et al. 2018, Chem Sci 9:513); a blank label
 the files are those of github.com/tencent-ailab/grover (MIT).
 The last is a test file of rdkit: 5,000 molecules of the NCI with areas by Ertl's contributions
 (BSD-3-Clause).
+
+Groups: the scaffold, which the split keeps on one side, and three bands of molecular weight
+(average isotopic, g/mol), each of a third of the task's molecules.
 """
 
 import functools
@@ -24,9 +27,10 @@ import numpy as np
 
 from biofm_jax.adapt.labelled import Labelled
 from biofm_jax.errors import UserError
+from biofm_jax.evaluate.grouping import bands
 from biofm_jax.evaluate.labels import numbers, read_columns
-from biofm_jax.evaluate.molecules import require_rdkit
-from biofm_jax.evaluate.splits import scaffold_split
+from biofm_jax.evaluate.molecules import molecular_weights, require_rdkit
+from biofm_jax.evaluate.splits import scaffold_split, scaffolds
 from biofm_jax.evaluate.task import Dataset, Published, Task, data_file
 
 SPLIT = "Bemis-Murcko scaffold 80/10/10, deterministic (DeepChem's order)"
@@ -66,8 +70,18 @@ def _on_scaffolds(texts: Sequence[str], labels: np.ndarray, name: str, column: s
     )
     smiles = tuple(texts[i] for i in kept)
     ids = tuple(f"{name}-{i + 1}" for i in kept)
-    items = Labelled(ids, smiles, labels[kept, None])
-    return Dataset(items, (scaffold_split(smiles),), (column,), dropped=dropped)
+    return Dataset(
+        Labelled(ids, smiles, labels[kept, None]),
+        (scaffold_split(smiles),),
+        (column,),
+        dropped=dropped,
+        groups={
+            # Molecules without a ring are one set of the split.
+            "scaffold": [scaffold or "no ring" for scaffold in scaffolds(smiles)],
+            "molecular weight (g/mol)": bands(molecular_weights(smiles)),
+        },
+        apart=("scaffold",),
+    )
 
 
 def _published(values: dict[str, float], source: str, note: str) -> tuple[Published, ...]:

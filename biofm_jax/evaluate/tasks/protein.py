@@ -6,10 +6,12 @@
   AFL-3.0, data CC BY 4.0). Labels are complete.
 - dms_blat: 4,996 single mutants of TEM-1 beta-lactamase (residues 24-286); the label is the
   log10 relative fitness at 2,500 ug/ml ampicillin, the column `2500` of Stiffler et al. 2015
-  (Cell 160:882). Labels are complete. Other columns hold other models' scores: never features. From
+  (Cell 160:882). Labels are complete. Other columns hold other models' scores, other doses and
+  single replicates of the label: never features, but metadata for the leak report. From
   github.com/facebookresearch/esm (MIT).
 """
 
+import csv
 import functools
 import gzip
 import io
@@ -34,6 +36,7 @@ GB1_SPLITS = {
 GB1_WILD_TYPE = {39: "V", 40: "D", 41: "G", 54: "V"}  # residue numbers, from 1
 BLAT_FIRST_RESIDUE = 24
 BLAT_FOLDS = 5
+BLAT_NO_METADATA = ("", "Unnamed: 0", "mutant", "2500")  # row numbers, the id and the label
 PROTEINGYM = "OATML-Markslab/ProteinGym @ bb68524, BLAT_ECOLX_Stiffler_2015"
 ESM_1V = "facebookresearch/esm, variant-prediction/data/rho_pp.csv (Meier et al. 2021)"
 
@@ -56,8 +59,13 @@ def load_gb1(root: Path | None, split: str) -> Dataset:
         for text in texts
     )
     targets = numbers(target, source, "target")[:, None]
-    items = Labelled(ids, tuple(texts), targets)
-    return Dataset(items, (Fold.from_labels(labels),), ("fitness",), wild_type="".join(wild))
+    return Dataset(
+        Labelled(ids, tuple(texts), targets),
+        (Fold.from_labels(labels),),
+        ("fitness",),
+        wild_type="".join(wild),
+        groups={"mutations": [0 if name == "WT" else name.count(":") + 1 for name in ids]},
+    )
 
 
 def load_blat(root: Path | None) -> Dataset:
@@ -66,7 +74,10 @@ def load_blat(root: Path | None) -> Dataset:
     wild_path = data_file(root, "compbio/dms_blat/wt.fasta")
     wild = "".join(wild_path.read_text().splitlines()[1:])
     with gzip.open(path, "rt", encoding="utf-8") as lines:
-        mutants, fitness = read_columns(lines, str(path), ("mutant", "2500"))
+        header = next(csv.reader([lines.readline()]), [])
+        lines.seek(0)
+        others = tuple(name for name in header if name not in BLAT_NO_METADATA)
+        mutants, fitness, *cells = read_columns(lines, str(path), ("mutant", "2500", *others))
     texts = []
     for mutant in mutants:
         place = int(mutant[1:-1]) - BLAT_FIRST_RESIDUE
@@ -75,8 +86,13 @@ def load_blat(root: Path | None) -> Dataset:
         texts.append(wild[:place] + mutant[-1] + wild[place + 1 :])
     targets = numbers(fitness, str(path), "2500")[:, None]
     items = Labelled(tuple(mutants), tuple(texts), targets)
-    folds = random_folds(len(texts), BLAT_FOLDS, seed=0)
-    return Dataset(items, folds, ("fitness at 2500",), wild_type=wild)
+    return Dataset(
+        items,
+        random_folds(len(texts), BLAT_FOLDS, seed=0),
+        ("fitness at 2500",),
+        wild_type=wild,
+        metadata=dict(zip(others, cells)),
+    )
 
 
 def _blat_published() -> tuple[Published, ...]:
