@@ -59,10 +59,16 @@ class Row:
 
 
 def aggregate(results: Sequence[Result]) -> list[Row]:
-    """One row for each task, method, model and state of the data, sorted by those."""
+    """One row for each task, method, model and state of the data, sorted by those.
+
+    Each folder of results has the baselines of its tasks: of equal ones the first is taken.
+    """
     groups = defaultdict(list)
     for result in results:
-        groups[result.task, result.method, result.model, result.data].append(result)
+        group = groups[result.task, result.method, result.model, result.data]
+        if is_baseline(result.method) and any(other.seed == result.seed for other in group):
+            continue
+        group.append(result)
     return [_row(sorted(groups[key], key=lambda result: result.seed)) for key in sorted(groups)]
 
 

@@ -97,6 +97,14 @@ def test_baselines_are_a_column_and_not_rows():
     assert title.startswith("toy: ") and len(names) == 3 * 2 + 2 + 1
 
 
+def test_baselines_of_several_folders_count_once():
+    rows = aggregate([floor(), floor(), floor("baseline@3%"), floor("baseline@3%", seed=1)])
+    assert [(row.method, row.seeds) for row in rows] == [
+        ("baseline", (0,)),
+        ("baseline@3%", (0, 1)),
+    ]
+
+
 def test_a_task_with_baselines_only_has_them_as_rows():
     rows = aggregate([floor(), floor("baseline@3%"), result(task="other"), floor(task="other")])
     header, cells = rows_to_table(rows)
