@@ -108,6 +108,7 @@ def data(arguments: list[str]) -> int:
 def evaluate(arguments: list[str]) -> int:
     """Adapt a model to tasks and score it beside its control and simple baselines."""
     from biofm_jax import compare
+    from biofm_jax.adapt.methods import Tuning
     from biofm_jax.evaluate.table import rows_by_task, rows_to_table
 
     options = _parse(compare.Evaluate, arguments, "evaluate")
@@ -119,7 +120,7 @@ def evaluate(arguments: list[str]) -> int:
         options.model,
         plan,
         options.seeds,
-        options.finetune,
+        Tuning(options.finetune, options.lora),
         options.out,
         progress=lambda line: ERR.print(line, highlight=False),
         groups=options.groups,

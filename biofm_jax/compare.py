@@ -15,6 +15,8 @@ from biofm_jax.adapt.finetune import FinetuneSpec
 from biofm_jax.adapt.fractions import limited_adapter, method_name, read_method, read_options
 from biofm_jax.adapt.knn import knn_adapter
 from biofm_jax.adapt.labelled import Adapter
+from biofm_jax.adapt.lora_tuning import LoraSpec
+from biofm_jax.adapt.methods import Tuning
 from biofm_jax.adapt.probe import Kind, ProbeSpec, probe_adapter
 from biofm_jax.adapt.prototypes import prototypes_adapter
 from biofm_jax.adapt.tuning import tuned_adapter
@@ -28,9 +30,11 @@ from biofm_jax.evaluate.table import Row, aggregate
 from biofm_jax.evaluate.task import Dataset, Task, all_tasks, get_task
 from biofm_jax.experiment import load_encoder
 
+Method = Literal["probe", "knn", "prototypes", "finetune", "lora"]
 ZERO_SHOT = get_args(Score)
 OF_ORDER = ("spearman", "auroc", "auprc")
 BASELINES = "baselines"  # in the place of a model
+TUNED = tuple(field.name for field in dataclasses.fields(Tuning))
 FROZEN = {"probe": probe_adapter, "knn": knn_adapter, "prototypes": prototypes_adapter}
 
 
@@ -44,9 +48,9 @@ class Evaluate:
             methods of the tasks alone, whatever their modality.
         task: names of `biofm list tasks`; a pattern such as flip_gb1/* takes several.
         method: on frozen features probe (linear model), knn (nearest neighbours) and prototypes
-            (class centroids; binary labels only); finetune (all parameters); without labels
-            masked_marginal and wild_type_marginal (variants of a wild type), pseudo_perplexity
-            and next_token, for metrics of order such as Spearman.
+            (class centroids; no numbers); finetune (all parameters) and lora (adapters); without
+            labels masked_marginal and wild_type_marginal (variants of a wild type),
+            pseudo_perplexity and next_token, for metrics of order such as Spearman.
         fraction: shares of the labels in %, such as 1 3 10 30 100 for a curve.
         shots: numbers of labels of each class instead (or of all, for numbers), such as 4 16.
         shuffle_labels: run everything once more with labels that belong to other items, the
@@ -59,13 +63,16 @@ class Evaluate:
             report says whether they are.
         probe: what the probe reads.
         finetune: how to fine-tune.
+        lora: how to tune adapters.
         dry_run: show what would run.
         json: print JSON instead of a table.
     """
 
     model: tyro.conf.Positional[str]
     task: tuple[str, ...]
-    method: tuple[Literal["probe", "knn", "prototypes", "finetune"] | Score, ...] = ("probe",)
+    method: tuple[Literal["probe", "knn", "prototypes", "finetune", "lora"] | Score, ...] = (
+        "probe",
+    )
     fraction: tuple[float, ...] = ()
     shots: tuple[int, ...] = ()
     shuffle_labels: bool = False
@@ -75,6 +82,7 @@ class Evaluate:
     apart: tuple[str, ...] = ()
     probe: ProbeSpec = ProbeSpec()
     finetune: FinetuneSpec = FinetuneSpec()
+    lora: LoraSpec = LoraSpec()
     dry_run: bool = False
     json: bool = False
 
@@ -151,7 +159,7 @@ def plan(patterns: Sequence[str], methods: Sequence[str], seeds: int) -> list[tu
         if read_method(method)[0] in ZERO_SHOT and task.metric not in OF_ORDER:
             raise UserError(
                 f"{method} gives scores without a unit, and {task.name} is judged by "
-                f"{task.metric}: use probe, knn or finetune"
+                f"{task.metric}: use probe, knn, finetune or lora"
             )
     return pairs
 
@@ -160,7 +168,7 @@ def run(
     model: str,
     pairs: Sequence[tuple[Task, str]],
     seeds: int,
-    finetune: FinetuneSpec,
+    tuning: Tuning,
     out: Path,
     progress: Callable[[str], None],
     groups: Path | None = None,
@@ -172,7 +180,7 @@ def run(
         model: as `load_encoder` reads it, or `BASELINES`.
         pairs: from `plan`.
         seeds: number of seeds.
-        finetune: how to fine-tune.
+        tuning: how to fine-tune and to tune adapters.
         out: folder of the result files.
         progress: takes a line before each piece of work.
         groups: CSV file of more grouping columns; see `grouping.read_groups`.
@@ -206,7 +214,7 @@ def run(
                 f"{task.name} is a task of {task.modality} models; {model} reads "
                 f"{encoder.data.kind}"
             )
-    adapters = Adapters(finetune)
+    adapters = Adapters(tuning)
     control = None if encoder.params is None else encoder.control()
     rows: dict[tuple[str, str, str], Row] = {}
     for task, method in pairs:
@@ -232,8 +240,8 @@ def run(
 class Adapters:
     """Adapters by model, method and kind of label, kept: each text is embedded only once."""
 
-    def __init__(self, finetune: FinetuneSpec):
-        self._finetune = finetune
+    def __init__(self, tuning: Tuning):
+        self._tuning = tuning
         self._features: dict[tuple, Remembered] = {}
         self._kept: dict[tuple, Adapter] = {}
 
@@ -255,8 +263,8 @@ class Adapters:
         base, pooling, layer = read_options(read_method(method)[0])
         if base in ZERO_SHOT:
             return zero_shot_adapter(encoder, base, wild_type)
-        if base == "finetune":
-            adapter = tuned_adapter(encoder, self._finetune, kind, show=True)
+        if base in TUNED:
+            adapter = tuned_adapter(encoder, getattr(self._tuning, base), kind, show=True)
         else:
             read = encoder.name, pooling, layer
             if read not in self._features:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from biofm_jax import compare
-from biofm_jax.adapt.finetune import FinetuneSpec
 from biofm_jax.adapt.fractions import limited_adapter, read_method, read_options
 from biofm_jax.adapt.labelled import Labelled
+from biofm_jax.adapt.methods import Tuning
 from biofm_jax.adapt.probe import ProbeSpec, probe_adapter
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.report import write_report
@@ -51,9 +51,7 @@ def test_a_run_is_loaded_last_or_best(runs):
 def test_a_run_is_compared_with_control_and_baselines(runs, tmp_path):
     pairs = compare.plan(["quickstart/*"], ["probe"], seeds=1)
     lines = []
-    (row,) = compare.run(
-        f"{runs}/measured", pairs, 1, FinetuneSpec(), tmp_path, progress=lines.append
-    )
+    (row,) = compare.run(f"{runs}/measured", pairs, 1, Tuning(), tmp_path, progress=lines.append)
     assert row.task == "quickstart/tpsa" and row.control is not None
     assert row.baselines["ecfp4_ridge"].value == pytest.approx(30.80, abs=0.005)
     assert 0 < row.value.score.value < 100
@@ -71,7 +69,7 @@ def test_baselines_are_evaluated_alone_whatever_the_modality(biofm_data, tmp_pat
     groups = tmp_path / "groups.csv"
     groups.write_text("id,half\n" + "".join(f"H24{a},{a < 'M'}\n" for a in "ACDEFGKLMNPQRSTVWY"))
     given = {"groups": groups, "apart": ("half",), "progress": print}
-    rows = compare.run("baselines", pairs, 2, FinetuneSpec(), tmp_path / "out", **given)
+    rows = compare.run("baselines", pairs, 2, Tuning(), tmp_path / "out", **given)
     assert [(row.method, row.model, row.seeds) for row in rows] == [
         (method, "one_hot_ridge", (0, 1)) for _, method in pairs
     ]
@@ -97,7 +95,7 @@ def test_the_probes_options_are_in_its_name():
 
 def test_the_probe_reads_the_layer_of_its_name(runs):
     encoder = load_encoder(f"{runs}/measured")
-    adapters = compare.Adapters(FinetuneSpec())
+    adapters = compare.Adapters(Tuning())
     texts = ("CCO", "CCN", "c1ccccc1", "CC(=O)O", "CCCl", "CCBr", "CO", "CN") * 4
     lengths = np.array([[float(len(text))] for text in texts])
     items = Labelled(tuple(map(str, range(32))), texts, lengths)
@@ -117,7 +115,7 @@ def test_the_probe_reads_the_layer_of_its_name(runs):
 def test_a_task_of_another_modality_is_refused(runs, tmp_path):
     pairs = compare.plan(["dms_blat"], ["probe"], seeds=1)
     with pytest.raises(UserError, match="protein"):
-        compare.run(f"{runs}/measured", pairs, 1, FinetuneSpec(), tmp_path, progress=print)
+        compare.run(f"{runs}/measured", pairs, 1, Tuning(), tmp_path, progress=print)
 
 
 def test_the_readmes_experiment_can_be_run(tmp_path):
@@ -152,7 +150,7 @@ def test_methods_are_named_with_their_limits():
 def test_a_label_fraction_curve_of_a_run(runs, tmp_path):
     methods = compare.limited(["probe", "knn"], fraction=(10, 100), shuffle_labels=True)
     pairs = compare.plan(["quickstart/*"], methods, seeds=1)
-    rows = compare.run(f"{runs}/measured", pairs, 1, FinetuneSpec(), tmp_path, progress=print)
+    rows = compare.run(f"{runs}/measured", pairs, 1, Tuning(), tmp_path, progress=print)
     value = {row.method: row.value.score.value for row in rows}
     assert {row.model for row in rows if row.method == "baseline@10%"} == {
         "ecfp4_ridge",
@@ -161,5 +159,5 @@ def test_a_label_fraction_curve_of_a_run(runs, tmp_path):
     assert value["probe"] < value["probe@10%"] < value["probe+shuffled"] * 1.1
     assert value["probe"] < value["probe+shuffled"] and value["knn"] < value["knn+shuffled"]
     page = write_report([tmp_path], tmp_path / "report.html").html.read_text()
-    for heading in ("Paired comparisons", "Fewer labels", "Leaks between training"):
+    for heading in ("Paired comparisons", "Fewer labels", "Subgroups", "near duplicates"):
         assert heading in page

@@ -50,6 +50,7 @@ def record(
     seed: int,
     *,
     baselines: dict[str, Score],
+    calibrate: bool = True,
     command: str | None = None,
     progress: Callable[[str], None] = lambda message: None,
 ) -> Result:
@@ -61,6 +62,7 @@ def record(
         contender: the model and its adaptation.
         seed: of adaptation and control.
         baselines: scores of the task's simple methods.
+        calibrate: adapt once more, to calibrate (`recalibration`).
         command: recorded as the way to repeat this; the command line if not given.
         progress: called with a line before each piece of work.
 
@@ -78,13 +80,15 @@ def record(
     if contender.control is not None:
         progress(f"{what} the control, seed {seed}")
         control = dataset.predict_tested(contender.control, seed)
-    recalibration = recalibrate(
-        dataset,
-        contender.adapter,
-        task.metric,
-        seed,
-        lambda: progress(f"{what} {contender.model}, seed {seed}, once more to calibrate"),
-    )
+    recalibration = None
+    if calibrate:
+        recalibration = recalibrate(
+            dataset,
+            contender.adapter,
+            task.metric,
+            seed,
+            lambda: progress(f"{what} {contender.model}, seed {seed}, once more to calibrate"),
+        )
     parts = dataset.part(fold.train), dataset.part(fold.valid)
     _, train, valid = within_limits(contender.adapter, *parts, seed)
     # Zero-shot scores of a binary label are no probabilities.

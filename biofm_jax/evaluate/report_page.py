@@ -38,6 +38,7 @@ SECTIONS = (
     Section("ranks", "Ranks over tasks", views.ranks_view),
     Section("curves", "Fewer labels", views.curves_view),
     Section("predictions", "Predictions", views.predictions_view),
+    Section("subgroups", "Subgroups", views.subgroups_view),
     Section("interpretations", "Why a model says so", interpretations_view),
     Section("elsewhere", "Published under another protocol", views.elsewhere_view),
     Section("training", "Training", made.training_view),

@@ -9,19 +9,21 @@ from collections.abc import Sequence
 from biofm_jax.adapt.fractions import method_name, read_method
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate import figures
-from biofm_jax.evaluate.calibration import Calibration
 from biofm_jax.evaluate.curves import label_curves
 from biofm_jax.evaluate.domains import by_task, grouped
 from biofm_jax.evaluate.leak_text import leak_lines
 from biofm_jax.evaluate.multiple import (
+    against_baselines,
     against_controls,
     compare_all,
     comparisons_to_table,
     every_pair,
 )
 from biofm_jax.evaluate.ranks import Ranks, rank_figure, rank_rows
+from biofm_jax.evaluate.record_text import calibration_lines, subgroup_table
 from biofm_jax.evaluate.report_files import Found
 from biofm_jax.evaluate.report_table import MISSING, PageTable, task_anchor, task_table
+from biofm_jax.evaluate.results import is_baseline
 from biofm_jax.evaluate.table import Row, metric_text, number, with_interval
 
 
@@ -64,7 +66,7 @@ def with_all_labels(rows: Sequence[Row]) -> list[Row]:
 def comparisons_view(found: Found) -> dict | None:
     """The paired tests, corrected for their number."""
     whole = with_all_labels(found.rows)
-    pairs = against_controls(whole) + every_pair(whole)
+    pairs = against_baselines(whole) + against_controls(whole) + every_pair(whole)
     if not pairs:
         return None
     table = comparisons_to_table(compare_all(pairs))
@@ -106,6 +108,15 @@ def curves_view(found: Found) -> dict | None:
     return {"curves": curves} if curves else None
 
 
+def _shown(found: Found) -> list[list[Row]]:
+    """By task the models' rows that saw all labels; where there is no model, the baselines'."""
+    tasks = []
+    for rows in by_task(with_all_labels(found.rows)):
+        models = [row for row in rows if not is_baseline(row.method)]
+        tasks.append(models or list(rows))
+    return tasks
+
+
 def predictions_view(found: Found) -> dict | None:
     """Pictures of the first seed of every row that saw all labels, by task."""
     tasks = [
@@ -114,8 +125,24 @@ def predictions_view(found: Found) -> dict | None:
             "name": rows[0].task,
             "cards": [_card(row) for row in rows],
         }
-        for rows in by_task(with_all_labels(found.rows))
+        for rows in _shown(found)
     ]
+    return {"tasks": tasks} if tasks else None
+
+
+def subgroups_view(found: Found) -> dict | None:
+    """The metric within the groups of every grouping column, by task and first seed."""
+    tasks = []
+    for rows in _shown(found):
+        tables = []
+        for place, row in enumerate(rows):
+            header, cells = subgroup_table(row.results[0])
+            if cells:
+                label = f"{row.model}, {row.method}"
+                name = f"groups-{task_anchor(row)}-{place}"
+                tables.append((label, PageTable(name, f"subgroups of {label}", header, cells)))
+        if tables:
+            tasks.append({"name": f"{rows[0].task}: {metric_text(rows[0])}", "tables": tables})
     return {"tasks": tasks} if tasks else None
 
 
@@ -129,16 +156,8 @@ def _card(row: Row) -> dict:
         "seed": first.seed,
         "picture": figures.predictions(first),
         "reliability": first.calibration and figures.reliability(first.calibration),
-        "calibration": first.calibration and _calibration_text(first.calibration),
+        "calibration": calibration_lines(first),
     }
-
-
-def _calibration_text(found: Calibration) -> str:
-    return (
-        f"Expected calibration error {with_interval(found.ece)}; probabilities that are exactly "
-        f"right would show {with_interval(found.ece_by_chance)}. "
-        f"Brier score {with_interval(found.brier)}."
-    )
 
 
 def elsewhere_view(found: Found) -> dict | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from biofm_jax import specs
-from biofm_jax.adapt.finetune import FinetuneSpec
+from biofm_jax.adapt.methods import Tuning
 from biofm_jax.errors import UserError
 from biofm_jax.experiment import EXPERIMENT, FREE, Experiment, changed_fields
 from biofm_jax.train.logging import METRICS, read_metrics
@@ -29,19 +29,19 @@ class Work:
 
     Attributes:
         pairs: (task, method) to evaluate.
-        finetune: how to fine-tune.
+        tuning: how to fine-tune and to tune adapters.
         results: folder of the result files.
         command: recorded as the way to repeat a result.
     """
 
     pairs: tuple[tuple[str, str], ...]
-    finetune: FinetuneSpec
+    tuning: Tuning
     results: Path
     command: str
 
     def key(self, task: str, method: str) -> dict:
         """What a cell remembers of a finished evaluation."""
-        return {"task": task, "method": method, "options": specs.encode(self.finetune)}
+        return {"task": task, "method": method, "options": specs.encode(self.tuning)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,8 @@ import tyro
 
 from biofm_jax import compare
 from biofm_jax.adapt.finetune import FinetuneSpec
+from biofm_jax.adapt.lora_tuning import LoraSpec
+from biofm_jax.adapt.methods import Tuning
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.task import get_task
 from biofm_jax.experiment import Experiment
@@ -57,6 +59,7 @@ class Sweep:
             are compared.
         method: how to adapt for the tasks.
         finetune: how to fine-tune.
+        lora: how to tune adapters.
         out: folder of cells, results, table.md and comparison.png; by default runs/NAME_sweep.
         shard: i/n, i from 0: run every n-th cell only. In a SLURM job array that is the default.
         dry_run: show the grid and its costs, and run nothing; the minutes are of training, by the
@@ -71,6 +74,7 @@ class Sweep:
     task: tuple[str, ...] = ()
     method: compare.Evaluate.__annotations__["method"] = ("probe",)
     finetune: FinetuneSpec = FinetuneSpec()
+    lora: LoraSpec = LoraSpec()
     out: Path | None = None
     shard: str = ""
     dry_run: bool = False
@@ -134,7 +138,8 @@ def make_plan(options: Sweep) -> Plan:
     ]
     for cell in cells:
         cell.check()
-    work = Work(pairs, options.finetune, out / "results", shlex.join(["biofm", *sys.argv[1:]]))
+    tuning = Tuning(options.finetune, options.lora)
+    work = Work(pairs, tuning, out / "results", shlex.join(["biofm", *sys.argv[1:]]))
     return Plan(cells, cells[part::parts], work, facts, out, _same_targets(matched))
 
 

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from biofm_jax.evaluate.comparison import Entry, Panel, comparison_figure, panel_figure
-from biofm_jax.evaluate.metrics import Score
+from biofm_jax.evaluate.metrics import METRICS, Score
 from biofm_jax.evaluate.multiple import (
     Corrected,
     between_models,
     compare_all,
-    comparisons_to_table,
+    difference_text,
+    p_text,
 )
 from biofm_jax.evaluate.results import read_results
 from biofm_jax.evaluate.table import (
@@ -29,11 +30,6 @@ from biofm_jax.sweep.budget import cost
 from biofm_jax.sweep.cells import LOG, Cell, Work
 
 Table = tuple[str, list[dict]]
-COMPARED = (
-    "paired comparisons of the variants on the same test items (means over the seeds that both "
-    "have; p of a permutation test, corrected by Holm for all lines)"
-)
-UNUSED = "p (Benjamini-Hochberg)"  # an ablation asks whether there is any false finding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,10 +96,14 @@ class Outcome:
     def more_tables(self) -> list[Table]:
         """All tables but those of the tasks; whatever compares rows is added here."""
         tables = []
-        if self.comparisons:
-            header, cells = comparisons_to_table(self.comparisons)
-            lines = [dict(zip(header, line, strict=True)) for line in cells]
-            tables.append((COMPARED, [_without(line, UNUSED) for line in lines]))
+        for task in dict.fromkeys(row.comparison.task for row in self.comparisons):
+            rows = [row for row in self.comparisons if row.comparison.task == task]
+            metric = METRICS[rows[0].comparison.metric].label
+            title = (
+                f"{task}: paired differences in {metric} on the same test items, means over the "
+                f"seeds; p by permutation, Holm over all {len(self.comparisons)}"
+            )
+            tables.append((title, [self._comparison_line(row) for row in rows]))
         if self.losses:
             tables.append((self._loss_title(), [_loss_line(row) for row in self.losses]))
         if self.unfinished:
@@ -147,6 +147,17 @@ class Outcome:
         ]
         unit = "nats per target ↓ (mean ± sd over seeds)"
         return panel_figure([Panel("held-out loss", unit, entries)])
+
+    def _comparison_line(self, row: Corrected) -> dict:
+        found, methods = row.comparison, {row.method for row in self.rows}
+        only = f", {methods.pop()}" if len(methods) == 1 else ""
+        return {
+            "one": found.one.removesuffix(only),
+            "other": found.other.removesuffix(only),
+            "one - other [95 %]": difference_text(found),
+            "p": p_text(found.p),
+            "Holm": p_text(row.holm),
+        }
 
     def _loss_title(self) -> str:
         title = "held-out loss (nats per target, mean over seeds)"
@@ -201,10 +212,6 @@ def _losses(cells: Sequence[Cell]) -> LossRow | None:
     return LossRow(
         cells[0].label, tuple(found), tuple(found.values()), spent.steps, spent.tokens, spent.flops
     )
-
-
-def _without(line: dict, name: str) -> dict:
-    return {key: value for key, value in line.items() if key != name}
 
 
 def _loss_line(row: LossRow) -> dict:

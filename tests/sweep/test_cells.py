@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from biofm_jax.adapt.finetune import FinetuneSpec
+from biofm_jax.adapt.methods import Tuning
 from biofm_jax.errors import UserError
 from biofm_jax.experiment import load_experiment
 from biofm_jax.sweep.cells import Cell, Work, claimed, folder_name
 from biofm_jax.sweep.overrides import override
 
-WORK = Work((), FinetuneSpec(), Path("results"), "biofm sweep x")
+WORK = Work((), Tuning(), Path("results"), "biofm sweep x")
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_what_is_evaluated_is_remembered_with_its_options(cell):
     assert cell.missing(work) == list(work.pairs) and not cell.finished(work)
     (cell.folder / "evaluated.json").write_text(json.dumps([work.key(*work.pairs[0])]))
     assert cell.missing(work) == [("bbbp", "finetune")]
-    longer = dataclasses.replace(work, finetune=FinetuneSpec(epochs=3))
+    longer = dataclasses.replace(work, tuning=Tuning(FinetuneSpec(epochs=3)))
     assert cell.missing(longer) == list(work.pairs)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from toy_results import result
 
-from biofm_jax.adapt.finetune import FinetuneSpec
+from biofm_jax.adapt.methods import Tuning
 from biofm_jax.evaluate.metrics import score
 from biofm_jax.evaluate.results import result_path, write_result
 from biofm_jax.experiment import load_experiment
@@ -25,7 +25,7 @@ def sweep(tiny, tmp_path):
         for label in ("b", "a")
     ]
     pairs = (("two", "probe"), ("one", "probe"))
-    work = Work(pairs, FinetuneSpec(), tmp_path / "results", "biofm sweep x")
+    work = Work(pairs, Tuning(), tmp_path / "results", "biofm sweep x")
     for cell in cells:
         (cell.folder / "checkpoints" / "4").mkdir(parents=True)
         row = {"step": 4, "validation_loss": 1.0 + cell.seed}
@@ -49,8 +49,11 @@ def test_rows_come_in_the_order_of_the_sweep(sweep):
     assert [row.mean for row in outcome.losses] == [1.5, 1.5]
     titles = [title for title, _ in outcome.tables()]
     assert [title.split(":")[0] for title in titles[:2]] == ["two", "one"]
-    assert titles[2].startswith("paired comparisons of the variants")
-    assert titles[3] == "held-out loss (nats per target, mean over seeds)"
+    assert [title.split(" in ")[0] for title in titles[2:4]] == [
+        "two: paired differences",
+        "one: paired differences",
+    ]
+    assert titles[4] == "held-out loss (nats per target, mean over seeds)"
 
 
 def test_variants_are_compared_in_pairs_and_corrected(sweep):
@@ -63,16 +66,14 @@ def test_variants_are_compared_in_pairs_and_corrected(sweep):
         value = score("rmse", predictions.truth, near)
         write_result(dataclasses.replace(good, predictions=predictions, score=value), work.results)
     outcome = gather(cells, work, same_targets=True)
-    (title, lines), _ = outcome.more_tables()
-    assert "corrected by Holm" in title and "p (Benjamini-Hochberg)" not in lines[0]
-    two, one = lines
-    assert (two["task"], two["one"], two["other"]) == ("two", "b, probe", "a, probe")
-    assert two["better"] == "equal" and two["p (Holm)"] == "1.000"
-    assert one["better"] == "a, probe" and float(one["p (Holm)"].lstrip("<")) <= 0.01
+    (title, (two,)), (_, (one,)), _ = outcome.more_tables()
+    assert "Holm over all 2" in title
+    assert (two["one"], two["other"], two["Holm"]) == ("b", "a", "1.000")
+    assert one["one - other [95 %]"].startswith("+") and float(one["Holm"].lstrip("<")) <= 0.01
     first, second = outcome.to_json()["comparisons"]
     assert first["p"] == first["holm"] == 1.0 and first["seeds"] == (2, 2)
     assert second["holm"] == min(1.0, 2 * second["p"]) and second["difference"] > 0
-    assert "| one | RMSE | b, probe | a, probe |" in outcome.to_markdown()
+    assert "One: paired differences in RMSE" in outcome.to_markdown()
 
 
 def test_only_seeds_of_both_are_paired(sweep):
@@ -113,7 +114,7 @@ def test_a_loss_counts_only_of_a_run_that_ended(sweep):
 
 def test_nothing_yet(tiny, tmp_path):
     cell = Cell("a", 0, load_experiment(tiny), tmp_path / "cells" / "a_0")
-    work = Work((("one", "probe"),), FinetuneSpec(), Path(tmp_path / "results"), "")
+    work = Work((("one", "probe"),), Tuning(), Path(tmp_path / "results"), "")
     outcome = gather([cell], work, same_targets=True)
     assert not outcome.rows and not outcome.losses and outcome.figure() is None
     assert outcome.comparisons == [] and outcome.to_json()["comparisons"] == []

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from biofm_jax.adapt.finetune import FinetuneSpec
+from biofm_jax.adapt.methods import Tuning
 from biofm_jax.evaluate.results import is_baseline, read_results
 from biofm_jax.experiment import load_experiment, train
 from biofm_jax.sweep import evaluation
@@ -87,7 +87,7 @@ def test_a_cell_is_evaluated_under_its_own_label_and_seed(tmp_path, monkeypatch,
     cell = Cell("rate=0.15 seed", 3, experiment, tmp_path / "cells" / "cell_3")
     train(experiment, cell.folder, show=False)
     pairs = (("quickstart/tpsa", "probe"),)
-    work = Work(pairs, FinetuneSpec(), tmp_path / "results", "biofm sweep x --over y=1,2")
+    work = Work(pairs, Tuning(), tmp_path / "results", "biofm sweep x --over y=1,2")
     job = json.loads(evaluate_command(cell, work)[-1])
     monkeypatch.setattr(sys, "argv", ["evaluation", json.dumps(job)])
     assert not cell.finished(work)
