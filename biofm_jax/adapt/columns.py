@@ -1,5 +1,6 @@
 """What the methods on frozen features share: labels column by column, and an inner validation."""
 
+import warnings
 from collections.abc import Callable
 from typing import Literal
 
@@ -10,7 +11,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from biofm_jax.array_types import typed
 from biofm_jax.errors import UserError
 
-Kind = Literal["number", "binary"]
+Kind = Literal["number", "binary", "class"]
 Rows = tuple[np.ndarray, np.ndarray]  # (n, d) features, (n,) labels without gaps
 
 # With fewer labels than this a validation part orders candidates by luck.
@@ -80,15 +81,17 @@ def choose(
     """Choose among candidates by the loss (squared error, log loss) on the validation labels.
 
     A validation part too small to choose on joins the training rows, and the candidate comes
-    from a 5-fold cross-validation of those; where that says nothing (a single label of a class,
-    two numbers), it is the middle one. Of equals the first is taken. Deterministic.
+    from a 5-fold cross-validation of those; where that says nothing (a single label of all
+    classes but one, two numbers), it is the middle one. Of equals the first is taken.
+    Deterministic.
 
     Args:
         train: rows to fit.
         valid: rows to choose on, maybe none.
         kind: of the label.
-        guesses: (n, d) features, (n,) labels (both classes there, if binary), (m, d) features
-            -> (candidates, m) predictions of each candidate.
+        guesses: (n, d) features, (n,) labels (two classes or more, if not numbers), (m, d)
+            features -> predictions of each candidate: (candidates, m) values, or probabilities
+            of 1, or (candidates, m, c) probabilities of the c classes of these labels, ascending.
         candidates: how many there are.
 
     Returns:
@@ -101,23 +104,39 @@ def choose(
         guessed = guesses(x, y, x_valid)
         if kind == "number":
             return np.mean((guessed - y_valid) ** 2, axis=1)
-        right = np.clip(np.where(y_valid == 1, guessed, 1 - guessed), 1e-12, 1)
-        return -np.mean(np.log(right), axis=1)
+        if kind == "class":  # one that was not fitted has no probability
+            right = (guessed * (y_valid[:, None] == np.unique(y))).sum(-1)
+        else:
+            right = np.where(y_valid == 1, guessed, 1 - guessed)
+        return -np.mean(np.log(np.clip(right, 1e-12, 1)), axis=1)
 
     x, y = train
     enough = len(valid[1]) >= FEWEST_VALIDATION_LABELS
     # A log loss on one class only would reward the most extreme fit.
-    if enough and (kind == "number" or len(np.unique(valid[1])) == 2):
+    if enough and (kind == "number" or len(np.unique(valid[1])) > 1):
         return x, y, _least(losses(x, y, *valid))
     x, y = np.concatenate([x, valid[0]]), np.concatenate([y, valid[1]])
-    smallest = len(y) if kind == "number" else int(np.unique(y, return_counts=True)[1].min())
-    folds = min(FOLDS, smallest)
+    # Every fit needs two classes: so many parts as the second largest class has labels.
+    most = len(y) if kind == "number" else int(np.sort(np.unique_counts(y).counts)[-2:][0])
+    folds = min(FOLDS, most)
     if folds < 2:
         return x, y, candidates // 2
     split = KFold if kind == "number" else StratifiedKFold
-    parts = split(folds, shuffle=True, random_state=0).split(x, y)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        parts = list(split(folds, shuffle=True, random_state=0).split(x, y))
     total = np.sum([len(b) * losses(x[a], y[a], x[b], y[b]) for a, b in parts], axis=0)
     return x, y, _least(total)
+
+
+def most_likely(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """(m,) the class with the highest probability, of equals the one with the lowest number.
+
+    Args:
+        labels: (n,) class numbers that were fitted, c different ones.
+        probabilities: (m, c), in ascending order of class numbers.
+    """
+    return np.unique(labels)[probabilities.argmax(-1)]
 
 
 def _least(losses: np.ndarray) -> int:

@@ -12,14 +12,18 @@ from sklearn.preprocessing import StandardScaler
 
 # Names that other files take from here as well.
 from biofm_jax.adapt.columns import FEWEST_VALIDATION_LABELS as FEWEST_VALIDATION_LABELS
-from biofm_jax.adapt.columns import Kind, by_column, choose
+from biofm_jax.adapt.columns import Kind, by_column, choose, most_likely
 from biofm_jax.adapt.features import Features, Remembered, frozen_adapter
 from biofm_jax.adapt.labelled import Adapter
 from biofm_jax.array_types import typed
 
 # Penalties for standardised features, half a decade apart. Ridge's grows with the number of
 # rows, so the upper end has to reach "predict the mean" on thousands of them.
-STRENGTHS = {"number": np.logspace(-2, 6, 17), "binary": np.logspace(-4, 2, 13)}
+STRENGTHS = {
+    "number": np.logspace(-2, 6, 17),
+    "binary": np.logspace(-4, 2, 13),
+    "class": np.logspace(-4, 2, 13),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,14 +59,15 @@ def probe(
 
     Args:
         features_train: (n, d) features of the training items.
-        y_train: (n, k) labels, nan = missing; 0 or 1 for `logistic`.
+        y_train: (n, k) labels, nan = missing; 0 or 1 for "binary", class numbers for "class".
         features_valid: (v, d), v may be 0.
         y_valid: (v, k).
         features_test: (m, d).
-        kind: "number" (ridge regression) or "binary" (logistic regression), as `Task.kind`.
+        kind: "number" (ridge regression), "binary" (logistic regression) or "class"
+            (multinomial logistic regression), as `Task.kind`.
 
     Returns:
-        (m, k) predictions: values, or probabilities of 1.
+        (m, k) predictions: values, probabilities of 1, or the most likely class numbers.
 
     Raises:
         UserError: features are not finite, or a column has no training label.
@@ -89,7 +94,8 @@ def _probe_column(train, valid, features_test, kind) -> np.ndarray:
     x, y, best = choose(train, valid, kind, fit, len(STRENGTHS[kind]))
     if len(np.unique(y)) == 1:
         return np.full(len(features_test), y[0])
-    return fit(x, y, features_test, STRENGTHS[kind][[best]])[0]
+    guess = fit(x, y, features_test, STRENGTHS[kind][[best]])[0]
+    return most_likely(y, guess) if kind == "class" else guess
 
 
 def _standardised(x, x_test) -> tuple[np.ndarray, np.ndarray]:
@@ -115,8 +121,13 @@ def _ridge_path(x, x_test, y, strengths) -> np.ndarray:
 
 def _logistic_path(x, x_test, y, strengths) -> np.ndarray:
     """(g, m) probabilities of 1 at g inverse penalties."""
+    return _multinomial_path(x, x_test, y, strengths)[..., 1]
+
+
+def _multinomial_path(x, x_test, y, strengths) -> np.ndarray:
+    """(g, m, c) probabilities of the c classes at g inverse penalties."""
     fits = (LogisticRegression(C=strength, max_iter=2000).fit(x, y) for strength in strengths)
-    return np.stack([fit.predict_proba(x_test)[:, 1] for fit in fits])
+    return np.stack([fit.predict_proba(x_test) for fit in fits])
 
 
-_PATHS = {"number": _ridge_path, "binary": _logistic_path}
+_PATHS = {"number": _ridge_path, "binary": _logistic_path, "class": _multinomial_path}

@@ -12,8 +12,9 @@ Every score is made of log-probabilities of tokens in nats, and higher is likeli
 - next_token: the sum over tokens of log p(token) behind those before it, by a causal model.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from biofm_jax.adapt.encoder import Encoder
 from biofm_jax.adapt.fractions import unlabelled_adapter
 from biofm_jax.adapt.labelled import Adapter, Labelled
 from biofm_jax.adapt.likelihood import next_token_log_likelihood, pseudo_log_likelihood
-from biofm_jax.adapt.marginals import marginals
+from biofm_jax.adapt.marginals import Marginals
 from biofm_jax.errors import UserError
 
 Score = Literal["masked_marginal", "wild_type_marginal", "pseudo_perplexity", "next_token"]
@@ -41,13 +42,15 @@ def zero_shot_adapter(encoder: Encoder, score: Score, wild_type: str | None = No
     Raises:
         UserError: a marginal score without a wild type, or an unknown score.
     """
-    if score not in _SCORES:
-        raise UserError(f"there is no zero-shot score {score!r}; there are {', '.join(_SCORES)}")
+    if score not in get_args(Score):
+        known = ", ".join(get_args(Score))
+        raise UserError(f"there is no zero-shot score {score!r}; there are {known}")
     if wild_type is None and score.endswith("marginal"):
         raise UserError(
             f"{score} compares variants with a wild type, and the task has none; use "
             "pseudo_perplexity or next_token"
         )
+    score_texts = _scorer(encoder, score, wild_type)
     known: dict[int, dict[str, float]] = {}
 
     def adapt(train: Labelled, valid: Labelled, test: Labelled, seed: int) -> np.ndarray:
@@ -58,7 +61,7 @@ def zero_shot_adapter(encoder: Encoder, score: Score, wild_type: str | None = No
             names.setdefault(wild_type, "the wild type")
         new = {text: name for text, name in names.items() if text not in scores}
         if new:
-            made = _SCORES[score](encoder, list(new), wild_type, drawn, list(new.values()))
+            made = score_texts(list(new), seed=drawn, ids=list(new.values()))
             scores.update(zip(new, made.tolist(), strict=True))
         zero = 0.0 if wild_type is None else scores[wild_type]
         column = np.array([scores[text] - zero for text in test.texts], np.float64)
@@ -67,17 +70,10 @@ def zero_shot_adapter(encoder: Encoder, score: Score, wild_type: str | None = No
     return unlabelled_adapter(adapt)
 
 
-_SCORES: dict[str, Callable[..., np.ndarray]] = {
-    "masked_marginal": lambda encoder, texts, wild, seed, ids: marginals(
-        encoder, texts, wild, seed=seed, ids=ids
-    ),
-    "wild_type_marginal": lambda encoder, texts, wild, seed, ids: marginals(
-        encoder, texts, wild, masked=False, seed=seed, ids=ids
-    ),
-    "pseudo_perplexity": lambda encoder, texts, wild, seed, ids: pseudo_log_likelihood(
-        encoder, texts, mean=True, seed=seed, ids=ids
-    ),
-    "next_token": lambda encoder, texts, wild, seed, ids: next_token_log_likelihood(
-        encoder, texts, seed=seed, ids=ids
-    ),
-}
+def _scorer(encoder: Encoder, score: Score, wild_type: str | None) -> Callable[..., np.ndarray]:
+    """Texts, with `seed` and `ids` -> (n,) scores."""
+    if score in ("masked_marginal", "wild_type_marginal"):
+        return Marginals(encoder, wild_type, masked=score == "masked_marginal")
+    if score == "pseudo_perplexity":
+        return functools.partial(pseudo_log_likelihood, encoder, mean=True)
+    return functools.partial(next_token_log_likelihood, encoder)

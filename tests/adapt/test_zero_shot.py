@@ -1,42 +1,31 @@
 import dataclasses
 import functools
 
-import jax
 import numpy as np
 import pytest
-from toy_batches import TINY, compiled_once, parameters
+from scored_examples import CAUSAL, MASK, MASKED, encoder_of, log_probabilities, mutant, protein
+from toy_batches import compiled_once
 
-from biofm_jax.adapt import zero_shot
-from biofm_jax.adapt.encoder import Encoder
 from biofm_jax.adapt.labelled import Labelled
 from biofm_jax.adapt.likelihood import (
     next_token_log_likelihood,
     pseudo_log_likelihood,
     pseudo_perplexity,
 )
-from biofm_jax.adapt.marginals import marginals
+from biofm_jax.adapt.marginals import Marginals
 from biofm_jax.adapt.zero_shot import zero_shot_adapter
-from biofm_jax.data.batch import Batch
-from biofm_jax.data.protein import ProteinData
 from biofm_jax.errors import UserError
-from biofm_jax.models.embedding import TokenDropout
 from biofm_jax.models.heads import LanguageHead, ProjectionHead
 
-LETTERS = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
-MASKED = dataclasses.replace(TINY, token_dropout=TokenDropout(mask=32), init_std=0.3)
-CAUSAL = dataclasses.replace(MASKED, causal=True, token_dropout=None)
-MASK = 32
+
+def marginals(encoder, texts, wild_type, masked=True, **given):
+    return Marginals(encoder, wild_type, masked=masked)(texts, **given)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def compile_cache(tmp_path_factory):
     with compiled_once(tmp_path_factory.mktemp("compiled")):
         yield
-
-
-def encoder_of(spec, **data):
-    data = ProteinData(**{"max_tokens": 64, "segments": 3} | data)
-    return Encoder("toy", spec, data, parameters(spec))
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +36,6 @@ def encoder():
 @pytest.fixture(scope="module")
 def causal():
     return encoder_of(CAUSAL)
-
-
-def protein(length, seed):
-    return "".join(np.random.default_rng(seed).choice(LETTERS, length))
-
-
-def mutant(text, places, seed=0):
-    rng, letters = np.random.default_rng(seed), list(text)
-    for place in places:
-        letters[place] = rng.choice([c for c in LETTERS if c != letters[place]])
-    return "".join(letters)
 
 
 WILD = protein(17, seed=1)
@@ -71,21 +49,6 @@ VARIANTS = [
     WILD,
     mutant(WILD, [2, 3, 11], 7),
 ]
-
-
-@functools.cache
-def _apply(spec):
-    model = spec.build()
-    return jax.jit(lambda params, batch: model.apply(params, batch).logits)
-
-
-def log_probabilities(encoder, tokens):
-    """(t, v) of one sequence alone in a row of its own length, float64."""
-    row = np.asarray(tokens, np.int32)[None]
-    positions = np.arange(row.shape[1], dtype=np.int32)[None]
-    batch = Batch(row, np.ones_like(row), positions, np.zeros((1, 1), np.int32))
-    logits = np.asarray(_apply(encoder.spec)(encoder.params, batch)[0], np.float64)
-    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
 def one_by_one(encoder, variant, masked):
@@ -174,7 +137,7 @@ def test_more_contexts_than_a_batch_holds(encoder, monkeypatch):
 
     texts = [protein(20, seed=n) for n in range(6)]
     want = pseudo_log_likelihood(encoder, texts)
-    monkeypatch.setattr(token_scores, "ROWS", 2)
+    monkeypatch.setattr(token_scores, "TOKENS", {"cpu": 128})
     monkeypatch.setattr(token_scores, "BATCHES", 3)
     token_scores._scorer.cache_clear()
     np.testing.assert_allclose(pseudo_log_likelihood(encoder, texts), want, rtol=1e-5)
@@ -205,8 +168,6 @@ def test_a_sequence_longer_than_a_row_is_named(encoder, causal):
         pseudo_log_likelihood(encoder, long)
     with pytest.raises(UserError, match="b has 65 tokens"):
         next_token_log_likelihood(causal, long, ids=("a", "b"))
-    with pytest.raises(UserError, match="the wild type has 65 tokens"):
-        marginals(encoder, long[:1], long[1])
 
 
 def test_a_model_that_cannot_give_the_score_is_refused(encoder, causal):
@@ -274,13 +235,13 @@ class TestAdapter:
     def test_a_trained_model_scores_each_text_once_and_a_control_once_a_seed(
         self, encoder, monkeypatch
     ):
-        asked, real = [], zero_shot.marginals
+        asked, real = [], Marginals.__call__
 
-        def counting(encoder, texts, *args, **kwargs):
+        def counting(self, texts, **given):
             asked.append(len(texts))
-            return real(encoder, texts, *args, **kwargs)
+            return real(self, texts, **given)
 
-        monkeypatch.setattr(zero_shot, "marginals", counting)
+        monkeypatch.setattr(Marginals, "__call__", counting)
         trained = zero_shot_adapter(encoder, "masked_marginal", WILD)
         for seed in (0, 1, 0):
             self.predict(trained, [*VARIANTS, *VARIANTS], seed)
