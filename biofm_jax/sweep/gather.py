@@ -116,7 +116,7 @@ class Outcome:
         for title, lines in self.more_tables():
             header = list(dict.fromkeys(name for line in lines for name in line))
             cells = [[str(line.get(name, "")) for name in header] for line in lines]
-            parts.append(f"{title[0].upper()}{title[1:]}:\n\n{markdown(header, cells)}")
+            parts.append(f"**{title}**\n\n{markdown(header, cells)}")
         parts += [f"Not read: {problem}\n" for problem in self.problems]
         return "\n".join(parts)
 

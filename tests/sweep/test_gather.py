@@ -73,7 +73,7 @@ def test_variants_are_compared_in_pairs_and_corrected(sweep):
     first, second = outcome.to_json()["comparisons"]
     assert first["p"] == first["holm"] == 1.0 and first["seeds"] == (2, 2)
     assert second["holm"] == min(1.0, 2 * second["p"]) and second["difference"] > 0
-    assert "One: paired differences in RMSE" in outcome.to_markdown()
+    assert "**one: paired differences in RMSE" in outcome.to_markdown()
 
 
 def test_only_seeds_of_both_are_paired(sweep):
