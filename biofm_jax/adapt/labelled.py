@@ -50,8 +50,9 @@ class Adapter(Protocol):
     """Fits something to the labels of `train` and predicts those of `test`.
 
     `valid` is for choosing (strengths, the step to stop at). The labels of `test` are all
-    missing: an adapter cannot look at them. Returns (n_test, k) float: the predicted value, or
-    for a binary label the probability of 1 or, without one, a score that grows with it.
+    missing: an adapter cannot look at them. Returns (n_test, k) float: the predicted value, for a
+    binary label the probability of 1 or, without one, a score that grows with it, and for classes
+    the predicted class number.
     """
 
     def __call__(

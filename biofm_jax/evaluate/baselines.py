@@ -13,6 +13,8 @@ from sklearn.linear_model import Ridge
 from biofm_jax.adapt.labelled import Adapter, Labelled
 from biofm_jax.adapt.probe import probe_adapter
 from biofm_jax.errors import UserError
+from biofm_jax.evaluate.baselines_text import TEXT_BASELINES
+from biofm_jax.evaluate.baselines_variants import VARIANT_BASELINES
 from biofm_jax.evaluate.molecules import ecfp4
 
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
@@ -137,4 +139,6 @@ BASELINES: dict[str, Adapter] = {
     "ecfp4_forest": ecfp4_forest,
     "ecfp4_ridge": ecfp4_ridge,
     "letter_counts": letter_counts,
+    **TEXT_BASELINES,
+    **VARIANT_BASELINES,
 }

@@ -56,6 +56,7 @@ class Dataset:
             patient: the leak report looks whether they are.
         metadata: column -> n cells of what else is known of the items: the leak report looks
             whether one tells the label.
+        classes: what the class numbers 0, 1, ... of a label of classes stand for.
     """
 
     items: Labelled
@@ -66,8 +67,14 @@ class Dataset:
     groups: Mapping[str, Sequence[Hashable]] = dataclasses.field(default_factory=dict)
     apart: tuple[str, ...] = ()
     metadata: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self):
+        known = self.items.targets[~np.isnan(self.items.targets)]
+        if self.classes and not np.isin(known, np.arange(len(self.classes))).all():
+            raise UserError(
+                f"labels of {', '.join(self.classes)} are numbers from 0, in that order"
+            )
         for name, cells in (*self.groups.items(), *self.metadata.items()):
             if len(cells) != len(self.items):
                 raise UserError(f"column {name} has {len(cells)} cells, not {len(self.items)}")
@@ -166,7 +173,7 @@ class Task:
 
     @property
     def kind(self) -> str:
-        """The kind of label: "number" or "binary"."""
+        """The kind of label: "number", "binary" or "class" (class numbers)."""
         return METRICS[self.metric].kind
 
 
