@@ -16,7 +16,7 @@ from sklearn.linear_model import RidgeCV
 
 from biofm_jax.adapt.encoder import Encoder
 from biofm_jax.adapt.labelled import Labelled
-from biofm_jax.adapt.marginals import marginals
+from biofm_jax.adapt.marginals import Marginals
 from biofm_jax.adapt.probe import probe_adapter
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.results import code_commit, slug
@@ -267,9 +267,7 @@ def _mutagenesis(self: Interpreter, piece: Piece):
         score, unit = self.probe, f"change of the predicted {self.data.columns[0]}"
         by = f"by a probe fitted to {self.task.name}"
     else:
-        score = functools.partial(
-            marginals, self.encoder, wild_type=piece.text, seed=self.options.seed
-        )
+        score = functools.partial(Marginals(self.encoder, piece.text), seed=self.options.seed)
         unit, by = "log-odds against the wild type (nats)", "by masked marginals, without labels"
     changes = mutagenesis(score, piece.text, alphabet)
     return (
