@@ -154,7 +154,7 @@ def plan(patterns: Sequence[str], methods: Sequence[str], seeds: int) -> list[tu
         names += found or [get_task(pattern).name]
     pairs = [(get_task(name), method) for name in dict.fromkeys(names) for method in methods]
     for task, method in pairs:
-        if read_method(method)[0] == "prototypes" and task.kind != "binary":
+        if read_method(method)[0] == "prototypes" and task.kind == "number":
             raise UserError(f"prototypes are of classes, and {task.name} has numbers: use knn")
         if read_method(method)[0] in ZERO_SHOT and task.metric not in OF_ORDER:
             raise UserError(
@@ -263,6 +263,7 @@ class Adapters:
         base, pooling, layer = read_options(read_method(method)[0])
         if base in ZERO_SHOT:
             return zero_shot_adapter(encoder, base, wild_type)
+        _check_length(encoder, base, wild_type)
         if base in TUNED:
             adapter = tuned_adapter(encoder, getattr(self._tuning, base), kind, show=True)
         else:
@@ -271,4 +272,15 @@ class Adapters:
                 found = Remembered(functools.cache(encoder.features_for_seeds(pooling, layer)))
                 self._features[read] = found
             adapter = FROZEN[base](self._features[read], kind)
-        return limited_adapter(adapter, method)
+        return limited_adapter(adapter, method, kind)
+
+
+def _check_length(encoder: Encoder, method: str, wild_type: str | None) -> None:
+    """Refuse variants of which the model would read only the start: most would look alike."""
+    tokens = 0 if wild_type is None else len(encoder.tokenize([wild_type])[0])
+    if tokens > encoder.data.max_tokens:
+        raise UserError(
+            f"the variants have {tokens:,} tokens, and {method} reads the first "
+            f"{encoder.data.max_tokens:,}, a row of {encoder.name}: take a model of longer rows "
+            "(--data.max_tokens), or masked_marginal, which reads a window around each mutation"
+        )

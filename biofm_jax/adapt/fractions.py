@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
+from biofm_jax.adapt.columns import Kind
 from biofm_jax.adapt.labelled import Adapter, Labelled
 from biofm_jax.errors import UserError
 
@@ -95,13 +96,19 @@ def within_limits(
     return adapter, train, valid
 
 
-def limited_adapter(adapter: Adapter, method: str) -> Adapter:
-    """An adapter with the limits in the name of a method, as `read_method` reads them."""
+def limited_adapter(adapter: Adapter, method: str, kind: Kind | None = None) -> Adapter:
+    """An adapter with the limits in the name of a method, as `read_method` reads them.
+
+    Args:
+        adapter: what adapts.
+        method: its name with limits.
+        kind: as of `few_shot_adapter`.
+    """
     _, share, shots, shuffled = read_method(method)
     if shots is not None:
-        adapter = few_shot_adapter(adapter, shots)
+        adapter = few_shot_adapter(adapter, shots, kind)
     elif share < 1:
-        adapter = fraction_adapter(adapter, share)
+        adapter = fraction_adapter(adapter, share, kind)
     return shuffled_adapter(adapter) if shuffled else adapter
 
 
@@ -110,19 +117,19 @@ def unlabelled_adapter(adapter: Adapter) -> Adapter:
     return Limited(adapter, lambda train, valid, seed: (train.at(NONE), valid.at(NONE)))
 
 
-def fraction_adapter(adapter: Adapter, share: float) -> Adapter:
+def fraction_adapter(adapter: Adapter, share: float, kind: Kind | None = None) -> Adapter:
     """An adapter that sees a share of the labels.
 
-    In every label column it keeps, of each class of a binary label (of all, for a number),
-    the same share, rounded up; of the training labels never fewer than 2 per class or 8 numbers
-    where there are so many. The validation labels are cut by the same share, so that choosing
-    is no better informed than fitting. Which labels is drawn from the adaptation's seed, the same
-    for every model, and a smaller share is part of a larger one. Items left without a label are
-    left out.
+    In every label column it keeps, of each class (of all, for a number), the same share, rounded
+    up; of the training labels never fewer than 2 per class or 8 numbers where there are so many.
+    The validation labels are cut by the same share, so that choosing is no better informed than
+    fitting. Which labels is drawn from the adaptation's seed, the same for every model, and a
+    smaller share is part of a larger one. Items left without a label are left out.
 
     Args:
         adapter: what adapts.
         share: above 0, at most 1 (then nothing changes).
+        kind: as of `few_shot_adapter`.
 
     Raises:
         UserError: another share.
@@ -130,30 +137,32 @@ def fraction_adapter(adapter: Adapter, share: float) -> Adapter:
     if not 0 < share <= 1:
         raise UserError(f"a share of labels is above 0 and at most 1, not {share}: 3 % is 0.03")
 
-    def count(binary: bool, there: int) -> int:
+    def count(of_class: bool, there: int) -> int:
         # 0.07 * 100 is a little more than 7.
         return int(np.ceil(share * there - 1e-9))
 
-    def at_least(binary: bool, there: int) -> int:
-        return max(FEWEST_PER_CLASS if binary else FEWEST_NUMBERS, count(binary, there))
+    def at_least(of_class: bool, there: int) -> int:
+        return max(FEWEST_PER_CLASS if of_class else FEWEST_NUMBERS, count(of_class, there))
 
     def limit(train: Labelled, valid: Labelled, seed: int) -> tuple[Labelled, Labelled]:
         if share == 1:
             return train, valid
-        return _limited(train, at_least, (seed, 0)), _limited(valid, count, (seed, 1))
+        few = _limited(train, at_least, (seed, 0), kind)
+        return few, _limited(valid, count, (seed, 1), kind)
 
     return Limited(adapter, limit)
 
 
-def few_shot_adapter(adapter: Adapter, shots: int) -> Adapter:
+def few_shot_adapter(adapter: Adapter, shots: int, kind: Kind | None = None) -> Adapter:
     """An adapter that sees a few labels and no validation part.
 
     A validation part would be more labels than the few (arXiv 2105.11447).
 
     Args:
         adapter: what adapts; it has to do without validation items.
-        shots: labels of each class in every column of binary labels, or numbers in every
-            column; all where there are fewer. Fewer shots are part of more.
+        shots: labels of each class in every column of labels, or numbers in every column; all
+            where there are fewer. Fewer shots are part of more.
+        kind: of the labels; None: binary where all are 0 or 1, else numbers.
 
     Raises:
         UserError: no shots.
@@ -162,7 +171,7 @@ def few_shot_adapter(adapter: Adapter, shots: int) -> Adapter:
         raise UserError(f"the number of shots is {shots}; it must be 1 or more")
 
     def limit(train: Labelled, valid: Labelled, seed: int) -> tuple[Labelled, Labelled]:
-        return _limited(train, lambda binary, there: shots, (seed, 0)), valid.at(NONE)
+        return _limited(train, lambda of_class, there: shots, (seed, 0), kind), valid.at(NONE)
 
     return Limited(adapter, limit)
 
@@ -186,22 +195,29 @@ def shuffled_adapter(adapter: Adapter) -> Adapter:
     return Limited(adapter, limit)
 
 
-def _limited(part: Labelled, keep: Callable[[bool, int], int], seed: tuple[int, int]) -> Labelled:
+def _limited(
+    part: Labelled,
+    keep: Callable[[bool, int], int],
+    seed: tuple[int, int],
+    kind: Kind | None,
+) -> Labelled:
     """Some labels of a part, the first of each group in a seeded order.
 
     Args:
         part: the items.
-        keep: whether the column is binary, number of labels of a group -> how many to keep.
+        keep: whether a group is a class, number of its labels -> how many to keep.
         seed: of the order.
+        kind: of the labels, if known.
     """
     order = np.random.default_rng(seed).permutation(len(part))
     kept = np.full_like(part.targets, np.nan)
     for column, labels in enumerate(part.targets.T):
         known = order[~np.isnan(labels[order])]
-        binary = bool(np.isin(labels[known], (0, 1)).all())
-        groups = [known[labels[known] == label] for label in (0, 1)] if binary else [known]
+        found = np.unique(labels[known])
+        of_class = bool(np.isin(found, (0, 1)).all()) if kind is None else kind != "number"
+        groups = [known[labels[known] == label] for label in found] if of_class else [known]
         for group in groups:
-            chosen = group[: keep(binary, len(group))]
+            chosen = group[: keep(of_class, len(group))]
             kept[chosen, column] = labels[chosen]
     # In the order of the data: some learners depend on it.
     have = np.flatnonzero(~np.isnan(kept).all(1))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_curve
+from sklearn.metrics import confusion_matrix, roc_curve
 
 from biofm_jax.evaluate.calibration import Calibration
 from biofm_jax.evaluate.metrics import METRICS
@@ -14,9 +14,11 @@ from biofm_jax.evaluate.results import Result
 
 MODEL, CONTROL, QUIET = "#1f5fa8", "#b5651d", "#8a8a8a"
 DPI = 180
+MOST_COUNTS = 10  # classes whose counts can be read in a matrix
 # Inches; one for all, so that letters have one size on the page, and narrow, so that they can
 # still be read on a telephone.
 WIDTH = 4.6
+LETTERS = 40  # that stand beside one another under a picture
 
 
 def loss_curve(rows: Sequence[dict]) -> str | None:
@@ -39,13 +41,14 @@ def loss_curve(rows: Sequence[dict]) -> str | None:
 
 
 def predictions(result: Result) -> str:
-    """ROC curves of model and control for a binary label, else predicted against true."""
+    """ROC curves of a binary label, confusion matrices of classes, else predicted against true."""
     given = [("model", result.predictions.predicted, MODEL)]
     if result.predictions.control is not None:
         given.append(("random-initialised control", result.predictions.control, CONTROL))
-    if METRICS[result.metric].kind == "binary":
+    kind = METRICS[result.metric].kind
+    if kind == "binary":
         return _roc(result, given)
-    return _scatter(result, given)
+    return _confusion(result, given) if kind == "class" else _scatter(result, given)
 
 
 def _roc(result: Result, given) -> str:
@@ -94,6 +97,33 @@ def _scatter(result: Result, given) -> str:
         axis.scatter(truth, predicted.ravel(), s=9, alpha=alpha, color=colour, linewidths=0)
         axis.set(title=label, xlabel=f"true{unit}")
     axes[0].set_ylabel(f"predicted{unit}")
+    return png_address(figure)
+
+
+def _confusion(result: Result, given) -> str:
+    """How many items of each true class got which class; the colour is their share of the row."""
+    truth = result.predictions.truth
+    have = ~np.isnan(truth)
+    there = np.unique(np.concatenate([truth[have], *(p[have] for _, p, _ in given)]))
+    named = dict(enumerate(result.classes))
+    names = [shortened(named.get(number, f"{number:g}"), 24) for number in there]
+    longest = max(map(len, names))
+    too_wide = longest * len(names) * len(given) > LETTERS
+    height = 1.2 + max(1.4, 0.22 * len(names)) + (0.09 * longest if too_wide else 0)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots(1, len(given), sharey=True, squeeze=False)[0]
+    for axis, (label, predicted, _) in zip(axes, given):
+        counts = confusion_matrix(truth[have], predicted[have], labels=there)
+        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for (row, column), count in np.ndenumerate(counts) if len(there) <= MOST_COUNTS else ():
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axis.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=8)
+        # Names of classes leave little room beside them: a title of two lines is never cut.
+        axis.set(title=label.replace(" ", "\n"), xlabel="predicted")
+        axis.set_xticks(range(len(there)), names, rotation=90 if too_wide else 0)
+        axis.set_yticks(range(len(there)), names)
+    axes[0].set_ylabel("true")
     return png_address(figure)
 
 

@@ -49,7 +49,7 @@ def baseline_results(
     """
     results = []
     for baseline in task.baselines:
-        adapter = limited_adapter(BASELINES[baseline], method)
+        adapter = limited_adapter(BASELINES[baseline], method, task.kind)
         contender = Contender(baseline, method, adapter, None)
         for seed in (0,) if method == BASELINE else seeds:
             path = result_path(folder, task.name, baseline, method, seed)

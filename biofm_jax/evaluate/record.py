@@ -121,6 +121,7 @@ def record(
         calibration=calibration(truth, predicted) if probable else None,
         recalibration=recalibration,
         subgroups=subgroups_of(dataset, task.metric, predicted),
+        classes=dataset.classes,
     )
 
 

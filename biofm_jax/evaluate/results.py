@@ -98,6 +98,7 @@ class Result:
         recalibration: temperature scaling and conformal prediction, where there are enough
             validation labels.
         subgroups: the metric by each grouping column of the data.
+        classes: what the class numbers of a label of classes stand for.
     """
 
     task: str
@@ -127,6 +128,7 @@ class Result:
     calibration: Calibration | None = None
     recalibration: Recalibration | None = None
     subgroups: tuple[Subgroups, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 def is_baseline(method: str) -> bool:
@@ -191,6 +193,7 @@ def read_result(path: Path) -> Result:
         record["baselines"] = {k: Score(**v) for k, v in record["baselines"].items()}
         record["control"] = record["control"] and Score(**record["control"])
         record["published"] = tuple(Published(**row) for row in record["published"])
+        record["classes"] = tuple(record.get("classes", ()))
         record |= {name: decode(record[name]) for name in FOUND if name in record}
         with np.load(_predictions_path(path), allow_pickle=False) as arrays:
             predictions = Predictions(

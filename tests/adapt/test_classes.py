@@ -12,7 +12,9 @@ from sklearn.preprocessing import StandardScaler
 
 from biofm_jax.adapt import probe as probes
 from biofm_jax.adapt.columns import choose, most_likely
+from biofm_jax.adapt.fractions import few_shot_adapter, fraction_adapter, limited_adapter
 from biofm_jax.adapt.knn import MOST_NEIGHBOURS, knn, neighbour_shares
+from biofm_jax.adapt.labelled import Labelled
 from biofm_jax.adapt.probe import probe
 from biofm_jax.adapt.prototypes import prototypes
 
@@ -162,3 +164,36 @@ def test_choosing_by_the_log_loss_of_classes():
 def test_of_equally_likely_classes_the_lowest_number_wins():
     got = most_likely(np.array([7.0, 1, 4, 7]), np.array([[0.2, 0.4, 0.4], [0.4, 0.4, 0.2]]))
     np.testing.assert_array_equal(got, [4, 1])
+
+
+def labelled(targets):
+    ids = tuple(map(str, range(len(targets))))
+    return Labelled(ids, ids, np.array(targets, float)[:, None])
+
+
+def seen_by(limit, train, valid):
+    """The training and validation labels that an adapter sees within a limit."""
+    seen = []
+
+    def spy(train, valid, test, seed):
+        seen.extend((train.targets[:, 0], valid.targets[:, 0]))
+        return np.zeros((len(test), 1))
+
+    limit(spy)(train, valid, labelled([0]), 3)
+    return [dict(zip(*np.unique(labels, return_counts=True))) for labels in seen]
+
+
+def test_few_labels_are_few_of_each_class():
+    train = labelled([0] * 40 + [1] * 20 + [2] * 10 + [5])
+    valid = labelled([0] * 10 + [1] * 10 + [2] * 10)
+    shots = seen_by(lambda spy: few_shot_adapter(spy, 4, "class"), train, valid)
+    assert shots == [{0: 4, 1: 4, 2: 4, 5: 1}, {}]
+    share = seen_by(lambda spy: fraction_adapter(spy, 0.1, "class"), train, valid)
+    assert share == [{0: 4, 1: 2, 2: 2, 5: 1}, {0: 1, 1: 1, 2: 1}]
+    named = seen_by(lambda spy: limited_adapter(spy, "knn@4shot", "class"), train, valid)
+    assert named == shots
+    # The same labels as numbers are one group.
+    (numbers, _) = seen_by(lambda spy: few_shot_adapter(spy, 4, "number"), train, valid)
+    assert sum(numbers.values()) == 4
+    (unsaid, _) = seen_by(lambda spy: few_shot_adapter(spy, 4), train, valid)
+    assert unsaid == numbers

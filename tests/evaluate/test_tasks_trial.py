@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from biofm_jax.errors import UserError
+from biofm_jax.evaluate.record import leaks_of
 from biofm_jax.evaluate.task import get_task
 
 FOLDER = "drug/trial_outcome_phase1"
@@ -40,18 +41,28 @@ def test_the_parts_are_official(biofm_data):
             assert data.items.targets[index].mean() == pytest.approx(positive, abs=0.0005)
 
 
-def test_how_a_trial_ended_is_not_read(biofm_data, tmp_path):
-    """Files in which these columns say something else, or are not there, give the same data."""
+def test_how_a_trial_ended_reaches_no_method(biofm_data, tmp_path):
+    """Files in which these columns say something else give the same items: ids, texts, labels."""
     original = get_task("trial/phase1").data(biofm_data)
-    for change in (
-        lambda row: row | {"status": "LEAK", "why_stop": "LEAK " + row["label"]},
-        lambda row: {k: v for k, v in row.items() if k not in ("status", "why_stop")},
-    ):
-        for part in PARTS:
-            write(tmp_path, part, [change(row) for row in rows_of(biofm_data, part)])
-        data = get_task("trial/phase1").data(tmp_path)
-        assert data.fingerprint() == original.fingerprint()
-        assert not any("LEAK" in text for text in data.items.texts)
+    for part in PARTS:
+        rows = rows_of(biofm_data, part)
+        for row in rows:
+            row |= {"status": "LEAK", "why_stop": f"LEAK {row['label']}"}
+        write(tmp_path, part, rows)
+    data = get_task("trial/phase1").data(tmp_path)
+    assert (data.items.ids, data.items.texts) == (original.items.ids, original.items.texts)
+    np.testing.assert_array_equal(data.items.targets, original.items.targets)
+    assert data.fingerprint() == original.fingerprint()
+    assert not any("LEAK" in text for text in data.items.texts)
+    assert set(data.metadata["status"]) == {"LEAK"} != set(original.metadata["status"])
+
+
+def test_the_leak_report_warns_of_these_columns(biofm_data):
+    task = get_task("trial/phase1")
+    report = leaks_of(task, task.data(biofm_data))
+    assert {row.column for row in report.revealing} == {"status", "why_stop"}
+    assert report.checked == ("phase", "status", "why_stop")
+    assert "label-revealing columns" in report.findings
 
 
 def test_terminated_trials_failed(biofm_data):

@@ -15,9 +15,10 @@ of 1-101 (RING) and 1631-1855 (BRCT):
   intermediate), 0 = loss of function.
 
 Five folds keep all variants of a residue together: variants of one residue are alike, and random
-folds would tell a model's memory of sites. A model with shorter rows scores variants in a window
-around the residue (`adapt.marginals`). All that needs genomic sequence, such as splicing, waits for
-genome models: the table holds only the edited exons.
+folds would tell a model's memory of sites. Groups: the domain, and the residue. A model with
+shorter rows scores variants in a window around the residue (`adapt.marginals`); what reads whole
+sequences refuses. All that needs genomic sequence, such as splicing, waits for genome models: the
+table holds only the edited exons.
 
 Of the columns, CADD, phyloP, SIFT and PolyPhen-2 are other models' scores: never features.
 """
@@ -40,6 +41,7 @@ HEADER = 3
 REFERENCE = "compbio/proteingym_reference/DMS_substitutions.csv.gz"
 ASSAY = "BRCA1_HUMAN_Findlay_2018"
 FOLDS = 5
+RING_END = 101  # last residue of the first exons that were edited
 SPLIT = "5 folds by residue (seed 0), scored over all out-of-fold predictions"
 PROTEINGYM = f"OATML-Markslab/ProteinGym @ bb68524, {ASSAY}"
 TABLE = "Findlay et al. 2018, Supplementary Table 1, its own columns scored on these items"
@@ -96,8 +98,17 @@ def _missense(root: Path | None) -> tuple[str, list[str], dict[str, list[str]]]:
 def _dataset(protein: str, ids, variants, labels: np.ndarray, column: str) -> Dataset:
     residues = [int(variant[1:-1]) for variant in variants]
     texts = (protein[: r - 1] + v[-1] + protein[r:] for r, v in zip(residues, variants))
-    items = Labelled(tuple(ids), tuple(texts), labels[:, None])
-    return Dataset(items, group_folds(residues, FOLDS, seed=0), (column,), wild_type=protein)
+    return Dataset(
+        Labelled(tuple(ids), tuple(texts), labels[:, None]),
+        group_folds(residues, FOLDS, seed=0),
+        (column,),
+        wild_type=protein,
+        groups={
+            "domain": ["RING" if residue <= RING_END else "BRCT" for residue in residues],
+            "residue": residues,
+        },
+        apart=("residue",),
+    )
 
 
 def _published(values: dict[str, float], source: str, note: str) -> tuple[Published, ...]:
