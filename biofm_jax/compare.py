@@ -255,6 +255,10 @@ class Adapters:
             wild_type: as of `Dataset`.
         """
         key = encoder.name, method, kind, wild_type
+        if (
+            read_method(method)[0] in ZERO_SHOT
+        ):  # looks at no label: tasks of one wild type share it
+            key = encoder.name, method, wild_type
         if key not in self._kept:
             self._kept[key] = self._make(encoder, method, kind, wild_type)
         return self._kept[key]

@@ -157,6 +157,16 @@ def test_variants_that_do_not_fit_a_row_are_refused_where_they_would_be_cut():
     assert callable(adapters.of(encoder, "probe", "number", wild[:30]))
 
 
+def test_scores_without_labels_are_shared_by_tasks_of_one_wild_type():
+    encoder = Encoder("toy", TransformerSpec(layers=1, width=16, heads=2), ProteinData())
+    adapters, wild = Adapters(Tuning()), "ACDEFGHIKL"
+    score = adapters.of(encoder, "masked_marginal", "number", wild)
+    assert adapters.of(encoder, "masked_marginal", "binary", wild) is score
+    assert adapters.of(encoder, "masked_marginal", "number", wild + "A") is not score
+    probe = adapters.of(encoder, "probe", "number", wild)
+    assert adapters.of(encoder, "probe", "binary", wild) is not probe
+
+
 def test_labels_that_are_no_classes_are_refused():
     data = dataset()
     with pytest.raises(UserError, match="labels of alanine, cysteine are numbers from 0"):
