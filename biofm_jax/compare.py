@@ -254,11 +254,9 @@ class Adapters:
             kind: as `Task.kind`.
             wild_type: as of `Dataset`.
         """
-        key = encoder.name, method, kind, wild_type
-        if (
-            read_method(method)[0] in ZERO_SHOT
-        ):  # looks at no label: tasks of one wild type share it
-            key = encoder.name, method, wild_type
+        # What looks at no label is shared by all tasks of one wild type.
+        blind = read_method(method)[0] in ZERO_SHOT
+        key = encoder.name, method, None if blind else kind, wild_type
         if key not in self._kept:
             self._kept[key] = self._make(encoder, method, kind, wild_type)
         return self._kept[key]
