@@ -40,7 +40,7 @@ def attention(
     segment_ids: Tokens,
     *,
     causal: bool = False,
-    window: int | None = None,
+    window: int | jax.Array | None = None,
     distance_bias: DistanceBias | None = None,
     scale: float | None = None,
     backend: Backend = "auto",
@@ -55,7 +55,7 @@ def attention(
         v: (b, t, kv, d) values.
         segment_ids: (b, t) int32; a query sees keys of its own segment only.
         causal: keys behind or at the query only.
-        window: keys at most this many tokens away only.
+        window: keys at most this many tokens away only; may be traced, of layers that differ.
         distance_bias: (h, 2t - 1) added to the logits by `query - key + t - 1`.
         scale: of the logits; 1 / sqrt(d) by default.
         backend: "auto" chooses by platform, type and length, and logs the choice once.
@@ -74,7 +74,7 @@ def attention(
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     refusals = {
         "cudnn": functools.partial(cudnn_refusal, q, dropout=rate),
-        "splash": functools.partial(splash_refusal, q, distance_bias, dropout=rate),
+        "splash": functools.partial(splash_refusal, q, distance_bias, window, dropout=rate),
     }
     if backend == "auto":
         backend = _choose(q, refusals)
@@ -98,7 +98,7 @@ def reference_attention(
     segment_ids: Tokens,
     *,
     causal: bool = False,
-    window: int | None = None,
+    window: int | jax.Array | None = None,
     distance_bias: DistanceBias | None = None,
     scale: float | None = None,
     dropout: float = 0.0,

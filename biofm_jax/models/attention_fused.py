@@ -34,7 +34,7 @@ def cudnn_attention(
     segment_ids: Tokens,
     *,
     causal: bool,
-    window: int | None,
+    window: int | jax.Array | None,
     distance_bias: jax.Array | None,
     scale: float,
 ) -> Heads:
@@ -52,13 +52,21 @@ def cudnn_attention(
     )
 
 
-def splash_refusal(q: Heads, distance_bias: jax.Array | None, *, dropout: float) -> str:
+def splash_refusal(
+    q: Heads,
+    distance_bias: jax.Array | None,
+    window: int | jax.Array | None,
+    *,
+    dropout: float,
+) -> str:
     """Why splash attention cannot serve these queries; empty where it can.
 
     Off a TPU it is interpreted, which is slow and meant for tests.
     """
     if distance_bias is not None:
         return "has no ALiBi or relative positions"
+    if isinstance(window, jax.Array):
+        return "has one window for all layers"
     if q.shape[1] % LANES:
         return f"needs rows of a multiple of {LANES} tokens, not {q.shape[1]}"
     if dropout > 0.0:

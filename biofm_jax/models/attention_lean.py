@@ -26,7 +26,7 @@ def allowed(
     key_segments: Tokens,
     start: int | jax.Array,
     causal: bool,
-    window: int | None,
+    window: int | jax.Array | None,
 ) -> Bool[ArrayLike, "b n t"]:
     """Which of the row's t keys each of n queries, from index `start` on, may see.
 
@@ -70,7 +70,7 @@ def lean_attention(
     segment_ids: Tokens,
     *,
     causal: bool,
-    window: int | None,
+    window: int | jax.Array | None,
     distance_bias: jax.Array | None,
     scale: float,
     dropout: float,
@@ -85,11 +85,11 @@ def lean_attention(
     queries = jnp.pad(q * scale, [*padding, (0, 0), (0, 0)])
     queries = queries.reshape(b, blocks, n, kv, h // kv, d).transpose(1, 0, 3, 4, 2, 5)
     k, v = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 3, 1)
-    options = _Options(causal, window, dropout)
+    options = _Options(causal, dropout)
 
     def one(block):
         q, query_segments, start = block
-        where = query_segments, segment_ids, start
+        where = query_segments, segment_ids, start, window
         return _block(options, q, k, v, distance_bias, where, keys)
 
     if blocks == 1:
@@ -102,7 +102,6 @@ def lean_attention(
 @dataclasses.dataclass(frozen=True)
 class _Options:
     causal: bool
-    window: int | None
     dropout: float
 
 
@@ -140,18 +139,18 @@ def _block_backward(options: _Options, saved, gradient):
     of_logits = of_logits.astype(q.dtype)
     of_q = jnp.einsum("bkgnt,bkdt->bkgnd", of_logits, k)
     of_k = jnp.einsum("bkgnd,bkgnt->bkdt", q, of_logits)
-    return of_q, of_k, of_v, of_bias, (None, None, None), None
+    return of_q, of_k, of_v, of_bias, (None,) * 4, None
 
 
 _block.defvjp(_block_forward, _block_backward)
 
 
 def _logits(options: _Options, q, k, distance_bias, where):
-    query_segments, key_segments, start = where
+    query_segments, key_segments, start, window = where
     logits = jnp.einsum("bkgnd,bkdt->bkgnt", q, k, preferred_element_type=jnp.float32)
     if distance_bias is not None:
         logits += _bias(distance_bias, q.shape, k.shape, start)
-    mask = allowed(query_segments, key_segments, start, options.causal, options.window)
+    mask = allowed(query_segments, key_segments, start, options.causal, window)
     return jnp.where(mask[:, None, None], logits, MASKED)
 
 

@@ -44,9 +44,17 @@ def train_flops(
 def _seen(spec: "TransformerSpec", attended: float) -> float:
     """The mean number of keys that a query sees."""
     seen = attended / 2 if spec.causal else attended
-    if spec.window is None:
-        return seen
-    return min(seen, spec.window + 1 if spec.causal else 2 * spec.window + 1)
+
+
+    def within(window: int | None) -> float:
+        if window is None:
+            return seen
+        return min(seen, window + 1 if spec.causal else 2 * window + 1)
+
+    if spec.local is None:
+        return within(spec.window)
+    whole = -(-spec.layers // spec.local.every) / spec.layers
+    return whole * seen + (1 - whole) * within(spec.local.window)
 
 
 def _head_weights(spec: "TransformerSpec") -> int:

@@ -28,12 +28,14 @@ class LanguageHead:
         activation: of the transform.
         bias: whether each token has one.
         tied: the token embeddings are the output weights.
+        transform_bias: the dense layer of the transform has one.
     """
 
     transform: bool = True
     activation: Activation = "gelu"
     bias: bool = True
     tied: bool = True
+    transform_bias: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +94,8 @@ class LanguageLogits(nn.Module):
         spec, head = self.spec, self.spec.head
         if head.transform:
             shape = (spec.width, spec.width)
-            x = Dense(shape, ("embed", None), spec.init_std, True, name="transform")(x)
+            options = (spec.init_std, head.transform_bias)
+            x = Dense(shape, ("embed", None), *options, name="transform")(x)
             x = ACTIVATIONS[head.activation](x)
             x = Norm(spec.norm, spec.norm_epsilon, spec.biases.norm, name="norm")(x)
         if not head.tied:

@@ -42,11 +42,15 @@ class Context:
         segment_ids: (b, t).
         tables: cosine and sine of the rotary angles, for rotary positions.
         distance_bias: (h, 2t - 1), for ALiBi and relative positions.
+        window: tokens see at most this far.
+        layer: number of the layer.
     """
 
     segment_ids: Tokens
     tables: Tables | None = None
     distance_bias: AnyArray | None = None
+    window: int | jax.Array | None = None
+    layer: jax.Array | int = 0
 
 
 def parameter(module: nn.Module, name: str, init, shape: tuple, axes: tuple) -> jax.Array:
@@ -172,10 +176,12 @@ class Attention(nn.Module):
             q, k = Norm(*options, name="q_norm")(q), Norm(*options, name="k_norm")(k)
         if isinstance(spec.positions, Rotary):
             q, k = (rotate(y, context.tables, spec.positions.interleaved) for y in (q, k))
+        if spec.attention_by_depth:
+            q = q / jnp.asarray(context.layer + 1, q.dtype)
         q, k, v = (constrain(y, "batch", "tokens", "heads", None) for y in (q, k, v))
         options = dict(
             causal=spec.causal,
-            window=spec.window,
+            window=context.window,
             distance_bias=context.distance_bias,
             scale=spec.attention_scale,
             dropout=spec.attention_dropout,
@@ -236,6 +242,10 @@ class Block(nn.Module):
                 y = y * parameter(self, name, init, (spec.width,), (None,)).astype(y.dtype)
             return dropout(y, spec.dropout, keys, site) * spec.residual_scale
 
+        def attention_input(x):
+            y = norm(x)
+            return y if spec.first_norm else jnp.where(context.layer == 0, x, y)
+
         def attended(y):
             y, weights = attend(y, context, keys)
             return branch(y, ATTENTION, "attention_scale"), weights
@@ -248,7 +258,7 @@ class Block(nn.Module):
             x = norm(x + y)
             x = second_norm(x + fed(x))
         elif spec.parallel == "none":
-            y, weights = attended(norm(x))
+            y, weights = attended(attention_input(x))
             x = x + y
             x = x + fed(second_norm(x))
         else:

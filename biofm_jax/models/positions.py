@@ -30,6 +30,25 @@ class Learned:
 
 
 @dataclasses.dataclass(frozen=True)
+class LongerContext:
+    """Slower rotation of the slow angles, for rows longer than those of pretraining (Llama 3.1).
+
+    Grattafiori et al. 2024, arXiv 2407.21783; `rope_type` "llama3" of a `config.json`.
+
+    Attributes:
+        factor: by which angles slower than once in `original / low` tokens are divided.
+        low: see `factor`.
+        high: angles faster than once in `original / high` tokens stay; those between are blended.
+        original: tokens of a row in pretraining.
+    """
+
+    factor: float = 8.0
+    low: float = 1.0
+    high: float = 4.0
+    original: int = 8192
+
+
+@dataclasses.dataclass(frozen=True)
 class Rotary:
     """Rotated queries and keys (Su et al. 2021, arXiv 2104.09864).
 
@@ -38,11 +57,13 @@ class Rotary:
         fraction: the share of a head's width that is rotated (0.25 in GPT-NeoX 20B, 64 of 256
             in GPT-J).
         interleaved: pairs are neighbours (GPT-J) rather than halves (GPT-NeoX, LLaMA, ESM-2).
+        longer: slower angles for longer rows; None: as they are.
     """
 
     base: float = 10_000.0
     fraction: float = 1.0
     interleaved: bool = False
+    longer: LongerContext | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +92,23 @@ class NoPositions:
     """No positions: sets such as the genes of a cell."""
 
 
+@dataclasses.dataclass(frozen=True)
+class LocalLayers:
+    """Layers that see their surroundings only, between layers that see the row (ModernBERT).
+
+    Warner et al. 2024, arXiv 2412.13663.
+
+    Attributes:
+        window: tokens of a local layer see at most this far.
+        base: of a local layer's rotary angles.
+        every: the layers 0, every, 2 x every, ... see the whole row; the others are local.
+    """
+
+    window: int = 64
+    base: float = 10_000.0
+    every: int = 3
+
+
 Positions = Learned | Rotary | Alibi | Relative | NoPositions
 
 Tables = tuple[Float[ArrayLike, "b t r"], Float[ArrayLike, "b t r"]]
@@ -89,8 +127,16 @@ def rotary_tables(positions: Tokens, rotary: Rotary, head_width: int) -> Tables:
     """
     width = rotated_width(rotary, head_width)
     frequencies = 1.0 / (rotary.base ** (jnp.arange(0, width, 2, dtype=jnp.float32) / width))
+    if rotary.longer is not None:
+        frequencies = _slowed(frequencies, rotary.longer)
     angles = jnp.asarray(positions, jnp.float32)[..., None] * frequencies
     return jnp.cos(angles), jnp.sin(angles)
+
+
+def _slowed(frequencies: jax.Array, longer: LongerContext) -> jax.Array:
+    turns = frequencies * longer.original / (2 * math.pi)  # in a row of pretraining
+    kept = jnp.clip((turns - longer.low) / (longer.high - longer.low), 0.0, 1.0)
+    return frequencies * (kept + (1.0 - kept) / longer.factor)
 
 
 @typed

@@ -61,6 +61,7 @@ def _boxed(spec: "TransformerSpec", rng: jax.Array) -> PyTree:
         context = _context(spec, nn.unbox(params), batch)
         # Shapes alone matter here, and no kernel wants a row of two tokens.
         block = Block(dataclasses.replace(spec, backend="reference"))
+        context = _of_layer(spec, context, 0)
         params["blocks"] = jax.vmap(lambda key: block.init(key, hidden, context, None)["params"])(
             jax.random.split(keys["blocks"], spec.layers)
         )
@@ -80,9 +81,14 @@ def _final_norm(spec: "TransformerSpec") -> Norm:
 
 
 def _context(spec: "TransformerSpec", params: PyTree, batch: Batch) -> Context:
+    """What the layers read; of `LocalLayers` the two kinds of angles lie one behind the other."""
     tables = None
     if isinstance(spec.positions, Rotary):
         tables = rotary_tables(batch.positions, spec.positions, spec.head_size)
+        if spec.local is not None:
+            rotary = dataclasses.replace(spec.positions, base=spec.local.base)
+            local = rotary_tables(batch.positions, rotary, spec.head_size)
+            tables = jax.tree.map(lambda *both: jnp.stack(both), tables, local)
     bias = distance_bias(
         spec.positions,
         used(params.get("relative")),
@@ -90,7 +96,22 @@ def _context(spec: "TransformerSpec", params: PyTree, batch: Batch) -> Context:
         length=batch.tokens.shape[1],
         causal=spec.causal,
     )
-    return Context(batch.segment_ids, tables, bias)
+    return Context(batch.segment_ids, tables, bias, spec.window)
+
+
+def _of_layer(spec: "TransformerSpec", context: Context, layer: jax.Array | int) -> Context:
+    """What one layer reads."""
+    if spec.local is None:
+        alike = spec.first_norm and not spec.attention_by_depth
+        return context if alike else dataclasses.replace(context, layer=layer)
+    is_local = jnp.asarray(layer) % spec.local.every != 0
+    everything = context.segment_ids.shape[1]
+    return dataclasses.replace(
+        context,
+        layer=layer,
+        tables=jax.tree.map(lambda both: both[is_local.astype(jnp.int32)], context.tables),
+        window=jnp.where(is_local, spec.local.window, everything),
+    )
 
 
 def apply_stack(
@@ -187,7 +208,8 @@ def _run_blocks(
         collected = gather if spec.remat in ("full", "dots") else gather_late
         params = collected(params, axes, spec.compute_dtype)
         # Layer 0 of the dropout keys is the embedding.
-        y, weights = block.apply({"params": params}, x, context, fold(keys, index + 1))
+        here = _of_layer(spec, context, index)
+        y, weights = block.apply({"params": params}, x, here, fold(keys, index + 1))
         return y, (y if "layers" in collect else None, weights)
 
     if spec.remat in ("full", "dots"):

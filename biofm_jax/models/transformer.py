@@ -11,7 +11,7 @@ from biofm_jax.models.attention import Backend
 from biofm_jax.models.checks import check_spec
 from biofm_jax.models.embedding import TokenDropout
 from biofm_jax.models.heads import Activation, Head, LanguageHead
-from biofm_jax.models.positions import Positions, Rotary
+from biofm_jax.models.positions import LocalLayers, Positions, Rotary
 from biofm_jax.models.stack import apply_stack, init_stack, stack_axes
 
 
@@ -63,7 +63,11 @@ class TransformerSpec:
         parallel: attention and feed-forward read the same stream, through a "shared" norm
             (GPT-J) or "separate" ones (GPT-NeoX).
         window: tokens see at most this far.
+        local: some layers have a window and rotary angles of their own; None: all are alike.
+        first_norm: a norm before the attention of the first layer; without it that norm's
+            parameters lie unused (ModernBERT, whose embeddings have a norm).
         attention_scale: of attention logits; None: 1 / sqrt(head width).
+        attention_by_depth: layer i, from 0, divides its attention logits by i + 1 (BioMedLM).
         embedding_norm: a norm of the embeddings (BERT).
         embedding_scale: factor of the token embeddings (sqrt(width) in BioGPT).
         token_types: rows of a type table, of which row 0 is added to every token (BERT).
@@ -103,7 +107,10 @@ class TransformerSpec:
     qk_norm: Literal["none", "head", "width"] = "none"
     parallel: Literal["none", "shared", "separate"] = "none"
     window: int | None = None
+    local: LocalLayers | None = None
+    first_norm: bool = True
     attention_scale: float | None = None
+    attention_by_depth: bool = False
     embedding_norm: bool = False
     embedding_scale: float = 1.0
     token_types: int = 0

@@ -1,0 +1,1 @@
+"""Published families held to independent implementations, and the ledger of the figures."""

@@ -1,0 +1,72 @@
+"""What a family of published models is: its architecture, its tensors, its configuration file."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+
+from biofm_jax.models.transformer import TransformerSpec
+from biofm_jax.zoo.tensors import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Models whose checkpoints have one layout.
+
+    Attributes:
+        name: as typed, and the `model_type` of its `config.json`.
+        tensors: spec -> the table of its published tensors.
+        spec_of: the content of a `config.json` -> spec.
+            Raises `KeyError` for a field that is missing and `UserError` for a value of the
+            field that has no counterpart here.
+        config_of: the inverse of `spec_of`.
+        prefix: the beginning of the names of the body, which a checkpoint without a head leaves
+            out ("bert.").
+        head: the beginnings of the names of the language head's tensors; in a checkpoint of the
+            body alone those that are not tied are all absent.
+        copies: name of a tensor that may be saved twice -> name of the one it equals.
+        left_out: patterns of tensors known to be no weights of the language model: tables that
+            are computed, poolers, heads of other tasks. They are kept beside the model.
+        reference: the implementation it is held to.
+    """
+
+    name: str
+    tensors: Callable[[TransformerSpec], list[Tensor]]
+    spec_of: Callable[[dict], TransformerSpec]
+    config_of: Callable[[TransformerSpec], dict]
+    prefix: str
+    head: tuple[str, ...]
+    copies: dict[str, str] = dataclasses.field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    reference: str = ""
+
+    def leaves_out(self, name: str) -> bool:
+        """Whether a tensor is known to be no weight of the language model."""
+        return any(re.search(pattern, name) for pattern in self.left_out)
+
+
+# Names that a wrapper puts before all others: torch's DataParallel and compile.
+WRAPPERS = ("module.", "_orig_mod.")
+# The names of norms' parameters in checkpoints converted from TensorFlow.
+OLD_ENDINGS = {"gamma": "weight", "beta": "bias"}
+
+
+def canonical_names(names: list[str], family: Family) -> dict[str, str]:
+    """Name in the family's table -> name in the checkpoint.
+
+    Wrappers' prefixes are taken off, TensorFlow's names of norms are translated, and the body's
+    prefix is added where a checkpoint of the body alone lacks it.
+    """
+    found = {}
+    for name in names:
+        plain = name
+        while plain.startswith(WRAPPERS):
+            plain = plain.split(".", 1)[1]
+        start, _, end = plain.rpartition(".")
+        found[f"{start}.{OLD_ENDINGS[end]}" if end in OLD_ENDINGS else plain] = name
+    heads = tuple(part for part in family.head)
+    if family.prefix and not any(name.startswith(family.prefix) for name in found):
+        found = {
+            name if heads and name.startswith(heads) else family.prefix + name: original
+            for name, original in found.items()
+        }
+    return found
