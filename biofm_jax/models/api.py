@@ -35,6 +35,8 @@ class Outputs:
         attentions: (l, b, h, t, t) float32 attention weights, with `collect=("attentions",)`.
         layers: (l + 1, b, t, d) the embeddings and then each block's output, before the final
             norm, with `collect=("layers",)`.
+        keys_values: two of (l, b, t, kv, d), keys (rotated where positions are rotary) and values
+            of every block in the compute dtype, with `collect=("keys_values",)`.
     """
 
     hidden: Hidden | None = None
@@ -42,6 +44,7 @@ class Outputs:
     logits: AnyArray | None = None
     attentions: Float[ArrayLike, "l b h t t"] | None = None
     layers: Float[ArrayLike, "n b t d"] | None = None
+    keys_values: tuple[AnyArray, AnyArray] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +53,10 @@ class Model:
 
     Attributes:
         init: `init(rng, batch) -> params`, a nested dict of float32 arrays.
-        apply: `apply(params, batch, *, rngs=None, train=False, collect=(), embedded=None) ->
-            Outputs`, where `rngs` is one PRNG key, `collect` holds "attentions" and/or "layers",
-            and `embedded` (b, t, d) stands in for the embeddings of the tokens.
+        apply: `apply(params, batch, *, rngs=None, train=False, collect=(), embedded=None,
+            past=None) -> Outputs`, where `rngs` is one PRNG key, `collect` names what else to
+            return, `embedded` (b, t, d) stands in for the embeddings of the tokens, and `past` is
+            the `Cache` of the tokens before these.
         axes: `axes(params) -> tree` of tuples of logical axis names, one name per dimension:
             "layers", "embed", "heads", "mlp", "vocab" or None.
         spec: the frozen dataclass the model was built from.

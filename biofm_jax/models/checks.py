@@ -33,7 +33,9 @@ def check_spec(spec: "TransformerSpec") -> None:
         need = '"pre" with a parallel block'
         _demand(spec.norm_position == "pre", "norm_position", spec.norm_position, need)
     if spec.local is not None:
-        _demand(isinstance(spec.positions, Rotary), "positions", spec.positions, "Rotary with local")
+        _demand(
+            isinstance(spec.positions, Rotary), "positions", spec.positions, "Rotary with local"
+        )
         _demand(spec.window is None, "window", spec.window, "None with local, which has its own")
         for field in ("window", "every"):
             value = getattr(spec.local, field)

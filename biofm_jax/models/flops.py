@@ -45,7 +45,6 @@ def _seen(spec: "TransformerSpec", attended: float) -> float:
     """The mean number of keys that a query sees."""
     seen = attended / 2 if spec.causal else attended
 
-
     def within(window: int | None) -> float:
         if window is None:
             return seen

@@ -16,12 +16,15 @@ import jax.numpy as jnp
 from biofm_jax.array_types import AnyArray, Hidden, Tokens
 from biofm_jax.models.api import Late, constrain, unsharded, used
 from biofm_jax.models.attention import attention, reference_attention
+from biofm_jax.models.attention_cached import Cache, cached_attention
 from biofm_jax.models.dropout import ATTENTION, FEEDFORWARD, WEIGHTS, dropout, fold
 from biofm_jax.models.low_rank import is_low_rank
 from biofm_jax.models.positions import Rotary, Tables, rotate
 
 if TYPE_CHECKING:
     from biofm_jax.models.transformer import TransformerSpec
+
+MADE = "made"  # the collection of what a block makes besides its output
 
 ACTIVATIONS = {
     # With erf: jax.nn.gelu goes through erfc, which takes XLA's CPU backend twice as long.
@@ -44,6 +47,8 @@ class Context:
         distance_bias: (h, 2t - 1), for ALiBi and relative positions.
         window: tokens see at most this far.
         layer: number of the layer.
+        past: keys and values of the tokens before these, of all layers until `after` has named
+            one; None: there are none.
     """
 
     segment_ids: Tokens
@@ -51,6 +56,11 @@ class Context:
     distance_bias: AnyArray | None = None
     window: int | jax.Array | None = None
     layer: jax.Array | int = 0
+    past: Cache | None = None
+
+    def after(self, past: Cache) -> "Context":
+        """The context of one layer, behind what it kept."""
+        return dataclasses.replace(self, past=past)
 
 
 def parameter(module: nn.Module, name: str, init, shape: tuple, axes: tuple) -> jax.Array:
@@ -179,6 +189,7 @@ class Attention(nn.Module):
         if spec.attention_by_depth:
             q = q / jnp.asarray(context.layer + 1, q.dtype)
         q, k, v = (constrain(y, "batch", "tokens", "heads", None) for y in (q, k, v))
+        self.sow(MADE, "keys_values", (k, v))  # kept where `apply` asks for it, else nothing
         options = dict(
             causal=spec.causal,
             window=context.window,
@@ -190,6 +201,9 @@ class Attention(nn.Module):
         weights = None
         if self.want_weights:
             y, weights = reference_attention(q, k, v, context.segment_ids, **options)
+        elif context.past is not None:
+            cached = {name: options[name] for name in ("window", "distance_bias", "scale")}
+            y = cached_attention(q, k, v, context.past, **cached)
         else:
             y = attention(q, k, v, context.segment_ids, backend=spec.backend, **options)
         y = constrain(y, "batch", "tokens", "heads", None)

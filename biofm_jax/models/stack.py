@@ -14,15 +14,17 @@ from biofm_jax.data.batch import Batch
 from biofm_jax.errors import UserError
 from biofm_jax.models import heads
 from biofm_jax.models.api import Outputs, constrain, gather, gather_late, partitioned, used
+from biofm_jax.models.attention_cached import Cache
 from biofm_jax.models.dropout import fold, row_keys
 from biofm_jax.models.embedding import Embedding
-from biofm_jax.models.layers import Block, Context, Norm, normal
+from biofm_jax.models.layers import MADE, Block, Context, Norm, normal
 from biofm_jax.models.positions import Learned, Relative, Rotary, distance_bias, rotary_tables
 
 if TYPE_CHECKING:
     from biofm_jax.models.transformer import TransformerSpec
 
-COLLECTABLE = {"attentions", "layers"}
+COLLECTABLE = {"attentions", "layers", "keys_values"}
+EVERYTHING = 1 << 30  # a window wider than any row
 
 
 def init_stack(spec: "TransformerSpec", rng: jax.Array) -> PyTree:
@@ -80,7 +82,9 @@ def _final_norm(spec: "TransformerSpec") -> Norm:
     return Norm(spec.norm, spec.norm_epsilon, spec.biases.final_norm)
 
 
-def _context(spec: "TransformerSpec", params: PyTree, batch: Batch) -> Context:
+def _context(
+    spec: "TransformerSpec", params: PyTree, batch: Batch, past: Cache | None = None
+) -> Context:
     """What the layers read; of `LocalLayers` the two kinds of angles lie one behind the other."""
     tables = None
     if isinstance(spec.positions, Rotary):
@@ -93,10 +97,10 @@ def _context(spec: "TransformerSpec", params: PyTree, batch: Batch) -> Context:
         spec.positions,
         used(params.get("relative")),
         heads=spec.heads,
-        length=batch.tokens.shape[1],
+        length=batch.tokens.shape[1] + (0 if past is None else past.size),
         causal=spec.causal,
     )
-    return Context(batch.segment_ids, tables, bias, spec.window)
+    return Context(batch.segment_ids, tables, bias, spec.window, past=past)
 
 
 def _of_layer(spec: "TransformerSpec", context: Context, layer: jax.Array | int) -> Context:
@@ -105,12 +109,11 @@ def _of_layer(spec: "TransformerSpec", context: Context, layer: jax.Array | int)
         alike = spec.first_norm and not spec.attention_by_depth
         return context if alike else dataclasses.replace(context, layer=layer)
     is_local = jnp.asarray(layer) % spec.local.every != 0
-    everything = context.segment_ids.shape[1]
     return dataclasses.replace(
         context,
         layer=layer,
         tables=jax.tree.map(lambda both: both[is_local.astype(jnp.int32)], context.tables),
-        window=jnp.where(is_local, spec.local.window, everything),
+        window=jnp.where(is_local, spec.local.window, EVERYTHING),
     )
 
 
@@ -123,6 +126,7 @@ def apply_stack(
     train: bool = False,
     collect: tuple[str, ...] = (),
     embedded: Hidden | None = None,
+    past: Cache | None = None,
 ) -> Outputs:
     """Run the model.
 
@@ -132,8 +136,9 @@ def apply_stack(
         batch: tokens, segments and positions are read; `predict` by a language head.
         rngs: one PRNG key, needed for training with dropout.
         train: dropout is on.
-        collect: "attentions" and/or "layers".
+        collect: any of "attentions", "layers" and "keys_values".
         embedded: (b, t, d) in the place of the tokens' embeddings, to differentiate by.
+        past: of a causal model, what it kept of the tokens before these; see `models/cache.py`.
 
     Raises:
         UserError: rows longer than learned positions, training with dropout but no key, or an
@@ -143,13 +148,13 @@ def apply_stack(
     axes, dtype = stack_axes(spec), spec.compute_dtype
     outer = {name: part for name, part in params.items() if name != "blocks"}
     outer = gather(outer, {name: axes[name] for name in outer}, dtype)
-    context = _context(spec, params, batch)
+    context = _context(spec, params, batch, past)
     if embedded is None:
         x = Embedding(spec).apply({"params": outer["embed"]}, batch, fold(keys, 0))
     else:
         x = jnp.asarray(embedded, dtype)
     x = constrain(x, "batch", "tokens", "width")
-    x, layers, attentions = _run_blocks(spec, params["blocks"], x, context, keys, collect)
+    x, (layers, attentions, made) = _run_blocks(spec, params["blocks"], x, context, keys, collect)
     if spec.final_norm:
         x = _final_norm(spec).apply({"params": outer["final_norm"]}, x)
     pooled = heads.pool(x, batch, spec.pooling, spec.special)
@@ -165,7 +170,7 @@ def apply_stack(
     elif spec.head is not None:
         head = heads.PooledLogits(spec)
         logits = head.apply({"params": outer["head"]}, pooled, fold(keys, spec.layers + 1))
-    return Outputs(hidden=x, pooled=pooled, logits=logits, attentions=attentions, layers=layers)
+    return Outputs(x, pooled, logits, attentions, layers, made)
 
 
 def _check_call(spec, batch, rngs, train, collect) -> jax.Array | None:
@@ -193,39 +198,47 @@ def _run_blocks(
     context: Context,
     keys: jax.Array | None,
     collect: tuple[str, ...],
-) -> tuple[Hidden, jax.Array | None, jax.Array | None]:
-    """Hidden states after all blocks, after each, and attention weights, the last two if asked."""
+) -> tuple[Hidden, tuple]:
+    """Hidden states after all blocks; after each, attention weights, keys and values, if asked."""
     axes = jax.tree.map(
         lambda names: names[1:],
         stack_axes(spec)["blocks"],
         is_leaf=lambda names: isinstance(names, tuple),
     )
     block = Block(spec, want_weights="attentions" in collect)
+    mutable = [MADE] if "keys_values" in collect else []
+    past = context.past
 
     def step(x, layer):
-        params, index = layer
+        params, index, kept = layer
         # Where all of a block is computed again, so is the gathering: once for the block.
         collected = gather if spec.remat in ("full", "dots") else gather_late
         params = collected(params, axes, spec.compute_dtype)
         # Layer 0 of the dropout keys is the embedding.
         here = _of_layer(spec, context, index)
-        y, weights = block.apply({"params": params}, x, here, fold(keys, index + 1))
-        return y, (y if "layers" in collect else None, weights)
+        if past is not None:
+            here = here.after(Cache(*kept, past.lengths))
+        (y, weights), made = block.apply(
+            {"params": params}, x, here, fold(keys, index + 1), mutable=mutable
+        )
+        (keys_values,) = made[MADE]["attention"]["keys_values"] if made else (None,)
+        return y, (y if "layers" in collect else None, weights, keys_values)
 
     if spec.remat in ("full", "dots"):
         policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
         step = jax.checkpoint(
             step, prevent_cse=not spec.scan, policy=policy if spec.remat == "dots" else None
         )
-    first, per_layer = x, (stacked, jnp.arange(spec.layers, dtype=jnp.uint32))
+    kept = None if past is None else (past.keys, past.values)
+    first, per_layer = x, (stacked, jnp.arange(spec.layers, dtype=jnp.uint32), kept)
     if spec.scan:
-        x, (layers, weights) = jax.lax.scan(step, x, per_layer)
+        x, (layers, *others) = jax.lax.scan(step, x, per_layer)
     else:
         collected = []
         for i in range(spec.layers):
             x, made = step(x, jax.tree.map(operator.itemgetter(i), per_layer))
             collected.append(made)
-        layers, weights = jax.tree.map(lambda *parts: jnp.stack(parts), *collected)
+        layers, *others = jax.tree.map(lambda *parts: jnp.stack(parts), *collected)
     if layers is not None:
         layers = jnp.concatenate([first[None], layers])
-    return x, layers, weights
+    return x, (layers, *others)

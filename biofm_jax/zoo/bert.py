@@ -103,9 +103,7 @@ def _spec_of(config: dict, offset: int = 0, head_activation: str = "gelu", **mor
         token_types=config["type_vocab_size"],
         dropout=config.get("hidden_dropout_prob", 0.1),
         attention_dropout=config.get("attention_probs_dropout_prob", 0.1),
-        head=LanguageHead(
-            activation=head_activation, tied=config.get("tie_word_embeddings", True)
-        ),
+        head=LanguageHead(activation=head_activation, tied=config.get("tie_word_embeddings", True)),
         init_std=config.get("initializer_range", 0.02),
         **more,
     )

@@ -26,9 +26,7 @@ def gated_blocks(layer: str, spec: TransformerSpec, norm_bias: bool) -> Iterator
         shares = {"q_proj": ("q", None), "k_proj": ("kv", 0), "v_proj": ("kv", 1)}
     for name, (path, place) in shares.items():
         part = () if place is None else (None, place)
-        yield from dense(
-            f"{layer}.self_attn.{name}", f"{attention}/{path}", bias=False, part=part
-        )
+        yield from dense(f"{layer}.self_attn.{name}", f"{attention}/{path}", bias=False, part=part)
     yield from dense(f"{layer}.self_attn.o_proj", f"{attention}/out", 2, bias=False)
     for place, name in enumerate(("gate_proj", "up_proj")):
         path = "blocks/feedforward/up"

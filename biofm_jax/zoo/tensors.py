@@ -141,9 +141,7 @@ def places(tensors: Iterable[Tensor], shapes: dict[str, Any], layers: int) -> li
             index = ((i,) if stacked else ()) + tensor.part
             whole = shapes[tensor.path].shape
             shape = tuple(
-                size
-                for axis, size in enumerate(whole)
-                if axis >= len(index) or index[axis] is None
+                size for axis, size in enumerate(whole) if axis >= len(index) or index[axis] is None
             )
             name = tensor.name.format(i=i) if stacked else tensor.name
             found.append(Place(name, tensor.path, index, shape, tensor.layout))

@@ -1,0 +1,196 @@
+"""New sequences from a causal model: prompts in batches of one shape, one compiled loop."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from biofm_jax.adapt.beam import NEVER, Beams, beam_search
+from biofm_jax.adapt.encoder import Encoder
+from biofm_jax.adapt.sampling import Sampling, sample, tokens_seen
+from biofm_jax.errors import UserError
+from biofm_jax.models import cache as cached
+from biofm_jax.models.dropout import fold_rows_in
+from biofm_jax.models.positions import Learned
+from biofm_jax.models.transformer import TransformerSpec
+
+ROWS = 64  # sequences of a batch
+MULTIPLE = 16  # prompts are padded to a multiple of so many tokens: few lengths to compile
+
+
+@dataclasses.dataclass(frozen=True)
+class Generated:
+    """One new sequence.
+
+    Attributes:
+        tokens: (n,) int32 new tokens, the one that stopped it included.
+        log_likelihood: nats of the new tokens given the prompt, by the model itself.
+        stopped: whether a stop token ended it; else `max_tokens` did.
+        score: of a beam search, by which a prompt's sequences are ordered; else None.
+    """
+
+    tokens: np.ndarray
+    log_likelihood: float
+    stopped: bool
+    score: float | None = None
+
+
+def read_prompts(encoder: Encoder, texts: Sequence[str]) -> list[np.ndarray]:
+    """Ids of the beginnings of sequences: with cls where there is one, without eos.
+
+    A beginning need be no valid text of its modality (half a SMILES is none), so it is not
+    cleaned, only read.
+
+    Raises:
+        UserError: a text that the tokenizer cannot read, or an empty one where the vocabulary has
+            no cls token to begin with.
+    """
+    tokenizer = encoder.data.tokenizer()
+    vocabulary = tokenizer.vocabulary
+    prompts = []
+    for number, text in enumerate(texts, 1):
+        tokens = tokenizer.encode(text)
+        tokens = tokens[:-1] if vocabulary.eos >= 0 else tokens
+        if not len(tokens):
+            raise UserError(
+                f"prompt {number} is empty, and the vocabulary of {encoder.name} has no cls token "
+                "to begin with; give at least one token"
+            )
+        if vocabulary.unk >= 0 and (tokens == vocabulary.unk).any():
+            at = int(np.argmax(tokens == vocabulary.unk))
+            raise UserError(
+                f"prompt {number}, {text[:60]!r}: token {at} is unknown to the tokenizer of "
+                f"{encoder.name} ({encoder.data.kind}); correct it"
+            )
+        prompts.append(tokens)
+    return prompts
+
+
+def rules(encoder: Encoder, stop: Sequence[str] = (), **options) -> Sampling:
+    """`Sampling` for a model's vocabulary: ends at eos, chooses no other special token.
+
+    Args:
+        encoder: the model.
+        stop: texts of further tokens that end a sequence.
+        **options: fields of `Sampling`.
+
+    Raises:
+        UserError: no such token, or a field out of its range.
+    """
+    vocabulary = encoder.data.tokenizer().vocabulary
+    ids = {token: number for number, token in enumerate(vocabulary.tokens)}
+    if unknown := [token for token in stop if token not in ids]:
+        raise UserError(
+            f"stop {unknown[0]!r} is not one token of {encoder.name}; its tokens are "
+            f"{' '.join(vocabulary.tokens[i] for i in vocabulary.regular[:30])} ..."
+        )
+    ends = {vocabulary.eos} - {-1} | {ids[token] for token in stop}
+    banned = set(vocabulary.special) - ends
+    return Sampling(stop=tuple(sorted(ends)), banned=tuple(sorted(banned)), **options)
+
+
+def generate(
+    encoder: Encoder,
+    prompts: Sequence[np.ndarray],
+    sampling: Sampling,
+    beams: Beams | None = None,
+    *,
+    seed: int = 0,
+    rows: int = ROWS,
+    start: int = 0,
+) -> Iterator[list[list[Generated]]]:
+    """New sequences for each prompt, batch by batch.
+
+    A sequence depends on its prompt, its number and the seed alone: not on the other prompts of
+    its batch, nor on `rows`.
+
+    Args:
+        encoder: a causal model with a language head.
+        prompts: ids of the beginning of each sequence, cls included; a prompt that stands here
+            twice gives two samples.
+        sampling: how tokens are chosen.
+        beams: search instead of sampling.
+        seed: of the choices, and of the parameters of a random model.
+        rows: prompts of a batch; the last one is filled up.
+        start: batches that are left out, having been made before.
+
+    Yields:
+        For each prompt of the batch its sequences: one sample, or those of the search.
+
+    Raises:
+        UserError: a model that sees both sides, or has no language head or too few positions.
+    """
+    longest = max(len(prompt) for prompt in prompts)
+    cached.check_decoder(encoder.spec, longest + sampling.max_tokens)
+    _check_masks(encoder, prompts)
+    width = -(-longest // MULTIPLE) * MULTIPLE
+    if isinstance(encoder.spec.positions, Learned):
+        width = min(width, encoder.spec.positions.maximum)
+    params = jax.tree.map(jnp.asarray, encoder.params_for(seed))
+    run = _program(encoder.spec, sampling, beams)
+    rows = min(rows, len(prompts))
+    for first in range(start * rows, len(prompts), rows):
+        numbers = np.arange(first, first + rows)
+        there = min(rows, len(prompts) - first)
+        numbers[there:] = first  # filled up by copies, which end no later
+        lengths = np.array([len(prompts[i]) for i in numbers], np.int32)
+        tokens = np.zeros((rows, width), np.int32)
+        for row, i in enumerate(numbers):
+            tokens[row, : lengths[row]] = prompts[i]
+        made = jax.device_get(run(params, tokens, lengths, seed, numbers.astype(np.uint32)))
+        yield [_of_row(made, row, beams) for row in range(there)]
+
+
+def _of_row(made, row: int, beams: Beams | None) -> list[Generated]:
+    if beams is None:
+        tokens = made.tokens[row, : made.counts[row]]
+        return [Generated(tokens, float(made.log_likelihood[row]), bool(made.stopped[row]))]
+    return [
+        Generated(
+            made.tokens[row, beam, : made.counts[row, beam]],
+            float(made.log_likelihood[row, beam]),
+            bool(made.stopped[row, beam]),
+            float(made.scores[row, beam]),
+        )
+        for beam in range(beams.width)
+        if made.scores[row, beam] > NEVER / 2
+    ]
+
+
+def _check_masks(encoder: Encoder, prompts: Sequence[np.ndarray]) -> None:
+    rule = encoder.spec.token_dropout
+    if rule is not None and any((prompt == rule.mask).any() for prompt in prompts):
+        raise UserError(
+            f"a prompt holds a mask token, by whose share {encoder.name} (token_dropout) scales "
+            "all embeddings; leave it out"
+        )
+
+
+@functools.lru_cache(maxsize=4)
+def _program(spec: TransformerSpec, sampling: Sampling, beams: Beams | None) -> Callable:
+    """(params, prompts (b, t), lengths (b,), seed, numbers (b,)) -> `Chosen` or `Found`."""
+    model = spec.build()
+
+    @jax.jit
+    def run(params: Any, tokens, lengths, seed, numbers):
+        params = cached.stored(spec, params)
+        size = tokens.shape[1] + sampling.max_tokens
+        cache, logits = cached.prefill(model, params, tokens, lengths, size)
+        seen = tokens_seen(tokens, lengths, sampling, spec.vocabulary)
+
+        def advance(cache, tokens, counts):
+            cache, logits = cached.extend(model, params, cache, tokens, counts)
+            return cache, logits[:, -1]
+
+        if beams is not None:
+            return beam_search(
+                advance, cached.take_rows, cache, logits[:, -1], seen, sampling, beams
+            )
+        keys = fold_rows_in(jax.random.key(seed), numbers)
+        return sample(advance, cache, logits[:, -1], seen, keys, sampling)
+
+    return run

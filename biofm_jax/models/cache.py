@@ -1,0 +1,142 @@
+"""A causal model token by token: what it has read is kept as keys and values, not read again.
+
+    cache, logits = prefill(model, params, tokens, lengths, size)
+    cache, logits = extend(model, params, cache, tokens)      # as often as there is room
+
+Both give the logits of the full forward pass. Pure functions of fixed shapes, for use in `jax.jit`
+and its loops.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Int32
+
+from biofm_jax.array_types import ArrayLike, PyTree, Tokens
+from biofm_jax.data.batch import Batch
+from biofm_jax.errors import UserError
+from biofm_jax.models.api import Model
+from biofm_jax.models.attention_cached import Cache
+from biofm_jax.models.heads import LanguageHead
+from biofm_jax.models.positions import Learned
+
+Lengths = Int32[ArrayLike, " b"]
+Logits = Float[ArrayLike, "b n v"]
+
+
+def check_decoder(spec, longest: int) -> None:
+    """Refuse a model that cannot be run token by token up to so many tokens.
+
+    Args:
+        spec: of the model.
+        longest: tokens of a whole sequence, the prompt included.
+
+    Raises:
+        UserError: the model sees both sides, has no language head, or too few positions.
+    """
+    if not spec.causal:
+        raise UserError(
+            "this model is an encoder: it sees both sides of a token and cannot generate from left "
+            "to right; take one that NextToken trained (model.causal is true)"
+        )
+    if not isinstance(spec.head, LanguageHead):
+        raise UserError("this model has no language head, so it has no next token to tell")
+    if isinstance(spec.positions, Learned) and longest > spec.positions.maximum:
+        raise UserError(
+            f"prompt and new tokens may come to {longest} tokens, and the model has "
+            f"positions.maximum={spec.positions.maximum}; shorten the prompt or max_tokens"
+        )
+
+
+def prefill(
+    model: Model, params: PyTree, tokens: Tokens, lengths: Lengths, size: int
+) -> tuple[Cache, Logits]:
+    """Read whole prompts, by the model's ordinary forward pass.
+
+    Args:
+        model: a causal model with a language head.
+        params: its parameters.
+        tokens: (b, t) int32 prompts from column 0 on; what stands behind them is not seen.
+        lengths: (b,) int32 tokens of each prompt, at least 1.
+        size: tokens that a row shall have room for, at least t.
+
+    Returns:
+        The cache, and (b, 1, v) float32 logits of each row's next token.
+
+    Raises:
+        UserError: as `check_decoder`.
+    """
+    check_decoder(model.spec, tokens.shape[1])
+    model = _plain(model)
+    batch = _rows(tokens, jnp.zeros_like(lengths)).replace(predict=lengths[:, None] - 1)
+    out = model.apply(params, batch, collect=("keys_values",))
+    room = [(0, 0), (0, 0), (0, size - tokens.shape[1]), (0, 0), (0, 0)]
+    keys, values = (jnp.pad(each, room) for each in out.keys_values)
+    return Cache(keys, values, lengths), out.logits
+
+
+def extend(
+    model: Model,
+    params: PyTree,
+    cache: Cache,
+    tokens: Tokens,
+    counts: Lengths | None = None,
+) -> tuple[Cache, Logits]:
+    """Read n more tokens of each row.
+
+    Args:
+        model: as of `prefill`.
+        params: as of `prefill`.
+        cache: with room for them: what does not fit is lost.
+        tokens: (b, n) int32.
+        counts: (b,) int32, how many of the n each row keeps; by default all. A row that is done
+            keeps 0, and stays as it is.
+
+    Returns:
+        The longer cache, and (b, n, v) float32 logits of the token behind each.
+    """
+    out = _plain(model).apply(
+        params, _rows(tokens, cache.lengths), past=cache, collect=("keys_values",)
+    )
+    rows, columns = tokens.shape
+    place = jnp.arange(rows)[:, None], cache.lengths[:, None] + jnp.arange(columns)
+    keys, values = (
+        old.at[:, *place].set(new, mode="drop", unique_indices=True)
+        for old, new in zip((cache.keys, cache.values), out.keys_values, strict=True)
+    )
+    counts = columns if counts is None else counts
+    return Cache(keys, values, cache.lengths + counts), out.logits
+
+
+def take_rows(cache: Cache, rows: Int32[ArrayLike, " n"]) -> Cache:
+    """The cache with these of its rows, any of them more than once."""
+    return Cache(cache.keys[:, rows], cache.values[:, rows], cache.lengths[rows])
+
+
+def stored(spec, params: PyTree) -> PyTree:
+    """Parameters in the compute dtype, so that a loop does not cast them for every token."""
+    keep = {"relative"}  # read in float32
+
+    def cast(part):
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, spec.compute_dtype), part)
+
+    return {name: part if name in keep else cast(part) for name, part in params.items()}
+
+
+def _plain(model: Model) -> Model:
+    """The model without what only a backward pass needs."""
+    if model.spec.remat == "none":
+        return model
+    return dataclasses.replace(model.spec, remat="none").build()
+
+
+def _rows(tokens: Tokens, starts: Lengths) -> Batch:
+    """One sequence a row, whose tokens here stand from `starts` on."""
+    rows, columns = tokens.shape
+    return Batch(
+        tokens=tokens,
+        segment_ids=jnp.ones((rows, columns), jnp.int32),
+        positions=starts[:, None] + jnp.arange(columns, dtype=jnp.int32),
+        examples=jnp.arange(rows, dtype=jnp.int32)[:, None],
+    )
