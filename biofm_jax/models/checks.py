@@ -32,22 +32,24 @@ def check_spec(spec: "TransformerSpec") -> None:
     if spec.parallel != "none":
         need = '"pre" with a parallel block'
         _demand(spec.norm_position == "pre", "norm_position", spec.norm_position, need)
-    if spec.local is not None:
-        _demand(
-            isinstance(spec.positions, Rotary), "positions", spec.positions, "Rotary with local"
-        )
-        _demand(spec.window is None, "window", spec.window, "None with local, which has its own")
-        for field in ("window", "every"):
-            value = getattr(spec.local, field)
-            _demand(value > 0, f"local.{field}", value, "a positive number")
-        _demand(spec.backend != "splash", "backend", spec.backend, '"auto" or "xla" with local')
-    if not spec.first_norm:
-        plain = spec.norm_position == "pre" and spec.parallel == "none"
-        _demand(plain, "first_norm", False, "True but in a pre-norm stack that is not parallel")
+    _check_differing_layers(spec)
     _check_positions(spec)
     _check_ids(spec)
     if isinstance(spec.head, ProjectionHead):
         _demand(spec.head.layers > 0, "head.layers", spec.head.layers, "a positive number")
+
+
+def _check_differing_layers(spec: "TransformerSpec") -> None:
+    if (local := spec.local) is not None:
+        rotary = isinstance(spec.positions, Rotary)
+        _demand(rotary, "positions", spec.positions, "Rotary with local layers")
+        _demand(spec.window is None, "window", spec.window, "None with local, which has its own")
+        _demand(local.window > 0, "local.window", local.window, "a positive number")
+        _demand(local.every > 0, "local.every", local.every, "a positive number")
+        _demand(spec.backend != "splash", "backend", spec.backend, '"auto" or "xla" with local')
+    if not spec.first_norm:
+        plain = spec.norm_position == "pre" and spec.parallel == "none"
+        _demand(plain, "first_norm", False, "True but in a pre-norm stack that is not parallel")
 
 
 def _check_positions(spec: "TransformerSpec") -> None:

@@ -169,9 +169,8 @@ class _Safe:
 class _Torch:
     """A file that torch saved, of tensors alone: torch's own unpickler of weights reads it."""
 
-    metadata: dict[str, str] = {"format": "pt"}
-
     def __init__(self, file: Path):
+        self.metadata = {"format": "pt"}
         try:
             import torch
         except ImportError:
