@@ -27,14 +27,15 @@ class Prepare:
 
     Attributes:
         kind: what the records are.
-        path: FASTA, CSV, TSV or SMILES file, plain or gzip.
+        path: FASTA, CSV, TSV, SMILES file, or for notes a .txt (one a line) or .jsonl, each plain
+            or gzip.
         out: the folder to make, for --data.path.
         tolerance: share of bad records with which to go on; all are listed in
             OUT/bad_records.jsonl.
         column: column of a table that holds the text; empty takes the first known name.
     """
 
-    kind: Positional[Literal["protein", "molecule"]]
+    kind: Positional[Literal["protein", "molecule", "genome", "notes"]]
     path: Positional[str]
     out: Path
     tolerance: float = 0.0

@@ -92,7 +92,9 @@ class Experiment:
                 f"{type(self.objective).__name__} needs --data.views {self.objective.views} or more"
             )
         size = self.data.tokenizer().vocabulary.size
-        if size != self.model.vocabulary:
+        # Published embeddings may have more rows than tokens (ESM C: 64 for 33).
+        padded = self.data.tokenizer_path and size < self.model.vocabulary
+        if size != self.model.vocabulary and not padded:
             raise UserError(
                 f"model.vocabulary is {self.model.vocabulary}, but the tokenizer of "
                 f"{type(self.data).__name__} has {size} tokens; set --model.vocabulary {size}"
@@ -297,6 +299,16 @@ def _read_json(path: Path) -> dict:
     return value
 
 
+def _located(value: dict, workdir: Path) -> dict:
+    """The same with `data.tokenizer_path` looked up in the run's own folder first."""
+    data = value.get("data")
+    if isinstance(data, dict) and (name := data.get("tokenizer_path")):
+        inside = workdir / name
+        if not Path(name).is_absolute() and inside.is_dir():
+            return value | {"data": data | {"tokenizer_path": str(inside)}}
+    return value
+
+
 def provenance() -> dict:
     """What ran where: command, commit, package versions, devices, time."""
     return {
@@ -330,7 +342,7 @@ def load_encoder(name: str) -> Encoder:
             f"{name} is no run: {path} does not exist. Give the --workdir of a finished "
             "`biofm train` (or FOLDER@best), or random:EXPERIMENT.py"
         )
-    experiment = Experiment.from_json(_read_json(path))
+    experiment = Experiment.from_json(_located(_read_json(path), workdir))
     one = MeshSpec(data=1).build(jax.devices()[:1])
     program = experiment.program(one, experiment.shapes(rows=experiment.loop.accumulate))
     checkpoints = Checkpoints(workdir / "checkpoints")

@@ -69,4 +69,19 @@ class MoleculeRecords(_RecordsBuilder):
     text_name = "smiles"
 
 
-BUILDERS = {"protein": ProteinRecords, "molecule": MoleculeRecords}
+class GenomeRecords(_RecordsBuilder):
+    """DNA or RNA sequences of a FASTA file or a table."""
+
+    text_name = "sequence"
+
+
+class NotesRecords(_RecordsBuilder):
+    """Notes of a text file, a table or JSON lines."""
+
+
+BUILDERS = {
+    "protein": ProteinRecords,
+    "molecule": MoleculeRecords,
+    "genome": GenomeRecords,
+    "notes": NotesRecords,
+}

@@ -5,14 +5,21 @@ from pathlib import Path
 
 import numpy as np
 
+from biofm_jax.data.genome import GenomeData
 from biofm_jax.data.molecule import MoleculeData
+from biofm_jax.data.notes import NotesData
 from biofm_jax.data.protein import ProteinData
 from biofm_jax.data.readers import Record
 from biofm_jax.data.sequence import SequenceData
 from biofm_jax.data.sources import Prepared, open_prepared
 from biofm_jax.errors import UserError
 
-KINDS: dict[str, type[SequenceData]] = {"protein": ProteinData, "molecule": MoleculeData}
+KINDS: dict[str, type[SequenceData]] = {
+    "protein": ProteinData,
+    "molecule": MoleculeData,
+    "genome": GenomeData,
+    "notes": NotesData,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +75,8 @@ def prepare(
     """Check a file's records and write them to a folder that `data.path` can name.
 
     Args:
-        kind: "protein" or "molecule".
-        path: FASTA, CSV, TSV or SMILES file, plain or gzip.
+        kind: a key of `KINDS`.
+        path: FASTA, CSV, TSV, SMILES, JSON-lines or text file, plain or gzip.
         out: the folder to make; must not exist.
         tolerance: share of bad records with which to go on.
         column: column of a table with the text; empty takes the first known name.

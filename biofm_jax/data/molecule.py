@@ -27,7 +27,7 @@ class MoleculeData(SequenceData):
 
     kind: ClassVar[str] = "molecule"
 
-    def tokenizer(self) -> SmilesTokenizer:
+    def own_tokenizer(self) -> SmilesTokenizer:
         """Atom-level SMILES tokens, cls before and eos behind each molecule."""
         return SmilesTokenizer()
 

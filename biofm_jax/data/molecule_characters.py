@@ -12,7 +12,7 @@ from biofm_jax.data.tokenizers import SPECIALS, CharacterTokenizer, Vocabulary
 class CharacterMoleculeData(MoleculeData):
     """Molecules as canonical SMILES, one token per character."""
 
-    def tokenizer(self) -> CharacterTokenizer:
+    def own_tokenizer(self) -> CharacterTokenizer:
         """See `smiles_characters`."""
         return smiles_characters()
 

@@ -13,11 +13,11 @@ _OTHER = re.compile("[^ACDEFGHIKLMNPQRSTVWYBOUXZ]")
 
 @dataclasses.dataclass(frozen=True)
 class ProteinData(SequenceData):
-    """Protein sequences with ESM-2's alphabet."""
+    """Protein sequences in ESM-2's alphabet, or in the tokens of a published model."""
 
     kind: ClassVar[str] = "protein"
 
-    def tokenizer(self) -> CharacterTokenizer:
+    def own_tokenizer(self) -> CharacterTokenizer:
         """ESM-2's 33 tokens, cls before and eos behind each sequence."""
         return esm2_tokenizer()
 

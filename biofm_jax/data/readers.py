@@ -1,10 +1,11 @@
-"""FASTA, CSV, TSV and SMILES files, plain or gzip, to (line, id, text) records."""
+"""FASTA, CSV, TSV, SMILES, text and JSON-lines files, plain or gzip, to records."""
 
 import contextlib
 import csv
 import dataclasses
 import gzip
 import itertools
+import json
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -18,24 +19,35 @@ from biofm_jax.errors import UserError
 TEXT_COLUMNS = {
     "protein": ("sequence", "seq", "protein", "protein_sequence", "aa_seq", "mutated_sequence"),
     "molecule": ("smiles", "canonical_smiles", "mol", "molecule", "structure"),
+    "genome": ("sequence", "seq", "dna", "rna", "dna_sequence", "rna_sequence"),
+    "notes": ("text", "note", "note_text", "report", "abstract", "sentence", "document"),
 }
 ID_COLUMNS = ("id", "accession", "entry", "identifier")
 
-FASTA_ENDINGS = (".fasta", ".fa", ".faa", ".fas", ".fsa")
+FASTA_ENDINGS = (".fasta", ".fa", ".faa", ".fas", ".fsa", ".fna", ".ffn")
+FASTA_KINDS = ("protein", "genome")
 TABLE_ENDINGS = {".csv": ",", ".tsv": "\t"}
 SMILES_ENDINGS = (".smi", ".smiles", ".txt")
+LINE_ENDING, JSON_ENDINGS = ".txt", (".jsonl", ".ndjson")  # of notes
+
+FORMATS = {
+    "protein": FASTA_ENDINGS[:3],
+    "genome": (".fasta", ".fa", ".fna"),
+    "molecule": (".smi",),
+    "notes": (LINE_ENDING, JSON_ENDINGS[0]),
+}
 
 NOT_UTF8 = ("the line is not UTF-8", "save the file as UTF-8")
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One sequence or molecule as the file has it.
+    """One sequence, molecule or note as the file has it.
 
     Attributes:
         line: line of the file, from 1, at which the record starts.
         id: the file's own name of the record, or the line number.
-        text: residues or SMILES.
+        text: residues, bases, SMILES or words.
     """
 
     line: int
@@ -55,10 +67,12 @@ def read_records(
     """Records of a file whose ending names its format; bad ones go to `bad`.
 
     Args:
-        path: .fasta .fa .faa, .csv .tsv, .smi .txt, each also with .gz behind.
-        kind: "protein" or "molecule".
+        path: .csv .tsv; proteins and bases also .fasta .fa .faa .fna; molecules .smi .txt; notes
+            .txt (one note a line) and .jsonl (one object a line). Each also with .gz behind.
+        kind: a key of `TEXT_COLUMNS`.
         bad: collects what cannot be read.
-        column: column of a table with the text; empty takes the first known name.
+        column: column of a table, or field of the JSON objects, with the text; empty takes the
+            first known name.
         id_column: column of a table with the id; empty takes a known name or the line number.
         wrap: put around the raw file, for a progress bar by bytes.
 
@@ -68,16 +82,20 @@ def read_records(
     """
     ending = file_ending(path)
     with read_lines(path, wrap) as lines:
-        if ending in FASTA_ENDINGS:
+        known = (column,) if column else TEXT_COLUMNS[kind]
+        if ending in FASTA_ENDINGS and kind in FASTA_KINDS:
             records = _fasta(lines, bad)
         elif ending in TABLE_ENDINGS:
-            known = (column,) if column else TEXT_COLUMNS[kind]
             delimiter = TABLE_ENDINGS[ending]
             records = _table(path, lines, bad, delimiter, known, id_column)
         elif ending in SMILES_ENDINGS and kind == "molecule":
             records = _smiles(lines, bad)
+        elif ending == LINE_ENDING and kind == "notes":
+            records = _notes(lines, bad)
+        elif ending in JSON_ENDINGS and kind == "notes":
+            records = _objects(lines, bad, known, id_column)
         else:
-            formats = ", ".join((*FASTA_ENDINGS[:3], *TABLE_ENDINGS, ".smi, each also .gz"))
+            formats = ", ".join((*FORMATS[kind], *TABLE_ENDINGS)) + ", each also .gz"
             raise UserError(f"{path}: unknown ending {ending!r} for {kind}; rename to {formats}")
         yield from _unique(records, bad)
 
@@ -237,6 +255,40 @@ def _smiles(lines: Iterable[tuple[int, str]], bad: BadRecords) -> Iterator[Recor
             continue
         else:
             yield Record(number, fields[1].strip() if len(fields) > 1 else str(number), fields[0])
+
+
+def _notes(lines: Iterable[tuple[int, str]], bad: BadRecords) -> Iterator[Record]:
+    """One note a line; empty lines separate."""
+    for number, line in lines:
+        if "\ufffd" in line:
+            bad.add(number, *NOT_UTF8)
+        elif line.strip():
+            yield Record(number, str(number), line.strip())
+
+
+def _objects(
+    lines: Iterable[tuple[int, str]], bad: BadRecords, known: tuple[str, ...], id_column: str
+) -> Iterator[Record]:
+    """One JSON object a line, with the text and perhaps an id among its fields."""
+    for number, line in lines:
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            bad.add(number, f"no JSON ({error})", "write one JSON object a line")
+            continue
+        row = {str(key).lower(): value for key, value in row.items()} if type(row) is dict else {}
+        text = next((row[name.lower()] for name in known if name.lower() in row), None)
+        names = (id_column.lower(),) if id_column else ID_COLUMNS
+        name = next((str(row[name]) for name in names if name in row), str(number))
+        if "\ufffd" in line:
+            bad.add(number, *NOT_UTF8)
+        elif not isinstance(text, str) or not text.strip():
+            wanted = " or ".join(repr(name) for name in known)
+            bad.add(number, f"no text in a field {wanted}", "name the field with --data.column")
+        else:
+            yield Record(number, name, text)
 
 
 def _unique(records: Iterable[Record], bad: BadRecords) -> Iterator[Record]:

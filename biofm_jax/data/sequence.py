@@ -41,6 +41,12 @@ class SequenceData(abc.ABC):
     fraction: float = 1.0
     """Share of the training records that is used, by hash of the record: a smaller share is part
     of a larger one, and the held-out records stay the same."""
+    tokenizer_path: str = ""
+    """A folder with the tokenizer files of a published model; empty takes the modality's own.
+    `$NAME/...` is expanded."""
+    tokenizer_family: str = ""
+    """How sequences are written for that tokenizer (protbert, progen2, protgpt2, ...); empty
+    tells it by the vocabulary, `plain` takes the text as it is."""
 
     kind: ClassVar[str]
 
@@ -58,9 +64,28 @@ class SequenceData(abc.ABC):
             raise UserError(
                 f"max_tokens is {self.max_tokens} and segments {self.segments}; use 1 or more"
             )
+        if self.tokenizer_family and not self.tokenizer_path:
+            raise UserError(
+                f"data.tokenizer_family is {self.tokenizer_family}, but data.tokenizer_path is "
+                "empty; name the folder of that tokenizer"
+            )
+
+    def tokenizer(self) -> Tokenizer:
+        """The published tokenizer that `tokenizer_path` names, else the modality's own.
+
+        Raises:
+            UserError: as `published_tokenizers.load_tokenizer`.
+        """
+        if not self.tokenizer_path:
+            return self.own_tokenizer()
+        from biofm_jax.data.published_tokenizers import load_tokenizer
+
+        return load_tokenizer(
+            expanded(self.tokenizer_path, "data.tokenizer_path"), self.tokenizer_family or None
+        )
 
     @abc.abstractmethod
-    def tokenizer(self) -> Tokenizer:
+    def own_tokenizer(self) -> Tokenizer:
         """The tokenizer of this modality."""
 
     @abc.abstractmethod
@@ -79,10 +104,7 @@ class SequenceData(abc.ABC):
         """
         if not self.path:
             raise UserError("data.path is empty; name a file with --data.path FILE")
-        path = os.path.expandvars(self.path)
-        if "$" in path:
-            raise UserError(f"data.path is {self.path}; set that environment variable")
-        return Path(path).expanduser()
+        return expanded(self.path, "data.path")
 
     def prepare(self, out: str | Path) -> Prepared:
         """Check every record of `path` and write them to the folder `out`.
@@ -181,3 +203,15 @@ class SequenceData(abc.ABC):
             builder, records, host_index=host_index, host_count=host_count, epochs=epochs
         )
         return BatchIterator(rows, builder)
+
+
+def expanded(path: str, field: str) -> Path:
+    """A path with its environment variables and ~ filled in.
+
+    Raises:
+        UserError: a variable is not set; the message names `field`.
+    """
+    full = os.path.expandvars(path)
+    if "$" in full:
+        raise UserError(f"{field} is {path}; set that environment variable")
+    return Path(full).expanduser()

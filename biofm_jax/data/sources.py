@@ -28,7 +28,7 @@ class Prepared:
 
     Attributes:
         folder: holds the ArrayRecord shards, TFDS metadata and `bad_records.jsonl`.
-        kind: "protein" or "molecule".
+        kind: "protein", "molecule", "genome" or "notes".
         count: number of records.
         bad: number of bad records left out.
         source: TFDS metadata: kind, format, and file, sha256 and bytes of what it was made from.
@@ -86,7 +86,7 @@ def prepare_records(
     The folder appears under its name only when it is whole; a stopped run leaves none.
 
     Args:
-        kind: "protein" or "molecule".
+        kind: "protein", "molecule", "genome" or "notes".
         path: the file, see `readers.read_records` for the formats.
         out: the folder to make; must not exist.
         clean: text to the stored text; raises `BadText` for a bad one.

@@ -5,11 +5,13 @@ import functools
 import hashlib
 import itertools
 import json
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 import numpy as np
 
 SPECIALS = ("<cls>", "<pad>", "<eos>", "<unk>", "<mask>")
+ROLES = {token.strip("<>"): token for token in SPECIALS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Vocabulary:
         pad: id of padding.
         mask: id of the mask token.
         cls: id of the token before a sequence.
-        eos: id of the token after a sequence.
+        eos: id of the token after a sequence; of a published generator that adds none, the token
+            that ends what it writes.
         unk: id of unknown text. Each of the five is -1 where the vocabulary lacks it.
         regular: ids that masking may choose and that random replacement may draw.
     """
@@ -35,19 +38,29 @@ class Vocabulary:
     regular: tuple[int, ...]
 
     @classmethod
-    def of(cls, tokens: tuple[str, ...]) -> "Vocabulary":
-        """The vocabulary whose specials are the tokens written in angle brackets."""
+    def of(
+        cls,
+        tokens: tuple[str, ...],
+        roles: Mapping[str, str] = ROLES,
+        special: Collection[str] | None = None,
+    ) -> "Vocabulary":
+        """The vocabulary of some tokens.
+
+        Args:
+            tokens: token text by id, each once.
+            roles: the token that is `pad`, `mask`, `cls`, `eos` or `unk`; a role left out, or
+                whose token is none of `tokens`, is -1.
+            special: tokens that are not `regular`; None: those written in angle brackets.
+        """
         ids = {token: i for i, token in enumerate(tokens)}
         if len(ids) != len(tokens):
             raise ValueError("a vocabulary lists a token twice")
+        if special is None:
+            special = {token for token in tokens if _is_special(token)}
         return cls(
             tokens=tokens,
-            pad=ids.get("<pad>", -1),
-            mask=ids.get("<mask>", -1),
-            cls=ids.get("<cls>", -1),
-            eos=ids.get("<eos>", -1),
-            unk=ids.get("<unk>", -1),
-            regular=tuple(i for i, t in enumerate(tokens) if not _is_special(t)),
+            **{role: ids.get(roles.get(role, ""), -1) for role in ROLES},
+            regular=tuple(i for i, token in enumerate(tokens) if token not in special),
         )
 
     @property
@@ -171,7 +184,7 @@ class KmerTokenizer:
         end = np.repeat(offsets[1:], np.diff(offsets))
         known = codes < 4
         if self.stride == self.k:
-            start, end = _runs(known, start, end)
+            start, end = runs(known, start, end)
         place = index - start
         whole = index + self.k <= end
         is_kmer = whole & (place % self.stride == 0)
@@ -180,7 +193,7 @@ class KmerTokenizer:
         if self.stride == self.k:
             is_kmer &= known
             is_single |= ~known
-        kmer, clean = _kmer_codes(codes, self.k)
+        kmer, clean = kmer_codes(codes, self.k)
         first = len(SPECIALS)
         single = np.where(known, codes, 4)
         unk = self.vocabulary.unk
@@ -267,7 +280,7 @@ def _base_table() -> np.ndarray:
 _BASES = _base_table()
 
 
-def _runs(known: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def runs(known: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Start and end of the run of A, C, G, T (or of other letters) around each letter."""
     index = np.arange(len(known))
     change = np.ones(len(known), bool)
@@ -278,7 +291,7 @@ def _runs(known: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.nda
     return heads[run], np.minimum(tails[run], end)
 
 
-def _kmer_codes(codes: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def kmer_codes(codes: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The base-4 number of the k-mer at each letter, and whether it holds only A, C, G, T."""
     padded = np.concatenate([codes, np.full(k - 1, 4)])
     number = np.zeros(len(codes), np.int64)

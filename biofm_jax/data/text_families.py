@@ -1,0 +1,166 @@
+"""How each family's published files become a `tokenizers.Tokenizer`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from biofm_jax.data.special_tokens import USUAL, SpecialTokens, read_json
+from biofm_jax.data.text_tokenizer import TextTokenizer, finish
+from biofm_jax.errors import UserError
+
+BERT = {name: (f"[{name.upper()}]",) for name in ("unk", "sep", "pad", "cls", "mask")}
+ROBERTA = {
+    **{name: (f"<{name}>",) for name in ("unk", "pad", "mask")},
+    **{name: ("<s>",) for name in ("bos", "cls")},
+    **{name: ("</s>",) for name in ("eos", "sep")},
+}
+GPT2 = {name: ("<|endoftext|>",) for name in ("unk", "bos", "eos")}
+
+
+def read_tokenizer_json(path: Path, specials: SpecialTokens) -> TextTokenizer:
+    """A whole tokenizer in one file; truncation and padding set in it are switched off.
+
+    `add_bos_token` and `add_eos_token` of the configuration overrule its framing, as in
+    transformers 5.
+
+    Raises:
+        UserError: the file is no tokenizer.
+    """
+    read_json(path)
+    try:
+        backend = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain `Exception`
+        raise UserError(f"{path}: no tokenizer ({error}); fetch the published file again") from None
+    made = finish(backend, specials)
+    config, named = specials.config, made.named
+    if "add_bos_token" in config or "add_eos_token" in config:
+        bos = named.get("bos") if config.get("add_bos_token") else None
+        eos = named.get("eos") if config.get("add_eos_token") else None
+        single = [token for token in (bos, "$A", eos) if token]
+        frame = [(t, backend.token_to_id(t)) for t in (bos, eos) if t]
+        backend.post_processor = processors.TemplateProcessing(single, None, frame)
+    return made
+
+
+def read_wordpiece(path: Path, specials: SpecialTokens) -> TextTokenizer:
+    """BERT's WordPiece from `vocab.txt`, one token a line, id by line.
+
+    `do_lower_case` (default: true), `strip_accents` (default: as `do_lower_case`) and
+    `tokenize_chinese_chars` (default: true) are read from the configuration. Without one, a
+    vocabulary that has no lower-case letter (ProtBERT, DNABERT) is read case-sensitively, since
+    else every word were unknown.
+
+    Raises:
+        UserError: the file lacks the unknown token.
+    """
+    with open(path, encoding="utf-8") as file:
+        ids = {line.rstrip("\n"): i for i, line in enumerate(file)}
+    unk = specials.name("unk", BERT["unk"], ids)
+    if unk not in ids:
+        raise UserError(f"{path}: no {unk or '[UNK]'} among its tokens; is it BERT's vocab.txt?")
+    config = specials.config
+    cased = not any(token.lower() == token and token.isalpha() for token in ids)
+    backend = Tokenizer(models.WordPiece(ids, unk_token=unk))
+    backend.normalizer = normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=config.get("tokenize_chinese_chars", True),
+        strip_accents=config.get("strip_accents"),
+        lowercase=config.get("do_lower_case", not cased),
+    )
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix="##")
+    made = finish(backend, specials, BERT)
+    cls, sep = made.named.get("cls"), made.named.get("sep")
+    if cls is None or sep is None:
+        raise UserError(f"{path}: no [CLS] or [SEP] among its tokens; is it BERT's vocab.txt?")
+    frame = [(token, backend.token_to_id(token)) for token in (cls, sep)]
+    backend.post_processor = processors.TemplateProcessing([cls, "$A", sep], None, frame)
+    return made
+
+
+def read_byte_level_bpe(
+    vocabulary: Path, merges: Path, specials: SpecialTokens, roberta: bool
+) -> TextTokenizer:
+    """Byte-level BPE from `vocab.json` and `merges.txt`.
+
+    Args:
+        vocabulary: token text to id.
+        merges: pairs in order of rank.
+        specials: roles; `add_prefix_space` of its configuration (default: false) is honoured.
+        roberta: frame texts by <s> and </s>; GPT-2 frames none.
+
+    Raises:
+        UserError: the files do not fit each other.
+    """
+    ids = read_json(vocabulary)
+    lines = merges.read_text("utf-8").split("\n")
+    pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+    backend = Tokenizer(read_bpe(vocabulary, merges, ids, pairs))
+    space = bool(specials.config.get("add_prefix_space", False))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
+    backend.decoder = decoders.ByteLevel()
+    made = finish(backend, specials, ROBERTA if roberta else GPT2)
+    if roberta:
+        cls, sep = made.named.get("cls"), made.named.get("sep")
+        if cls is None or sep is None:
+            raise UserError(f"{vocabulary}: {len(ids)} tokens without <s> and </s>; not RoBERTa's")
+        ends = [(token, backend.token_to_id(token)) for token in (sep, cls)]
+        backend.post_processor = processors.RobertaProcessing(*ends, True, space)
+    elif specials.config.get("add_bos_token") and "bos" in made.named:
+        bos = made.named["bos"]
+        frame = [(bos, backend.token_to_id(bos))]
+        backend.post_processor = processors.TemplateProcessing([bos, "$A"], None, frame)
+    return made
+
+
+def read_bpe(
+    vocabulary: Path, merges: Path, ids: dict, pairs: list[tuple[str, ...]], **options: Any
+) -> models.BPE:
+    """A BPE model of what two files hold.
+
+    Raises:
+        UserError: a merge makes a token that the vocabulary lacks.
+    """
+    try:
+        return models.BPE(ids, pairs, fuse_unk=False, **options)
+    except Exception as error:  # the library raises plain `Exception`
+        raise UserError(
+            f"{merges}: does not fit {vocabulary.name} ({error}); both belong to one model"
+        ) from None
+
+
+def unigram(
+    pieces: list[tuple[str, float]],
+    unknown: int,
+    specials: SpecialTokens,
+    charsmap: bytes,
+    extra_ids: int,
+) -> TextTokenizer:
+    """T5's Unigram over pieces with log-probabilities: ProtT5, SciFive.
+
+    Args:
+        pieces: text and score by id.
+        unknown: id of <unk>.
+        specials: roles.
+        charsmap: sentencepiece's precompiled normalisation; empty for none.
+        extra_ids: sentinels <extra_id_N> behind the pieces, the last number first.
+    """
+    sentinels = [f"<extra_id_{i}>" for i in range(extra_ids - 1, -1, -1)]
+    scored = pieces + [(token, 0.0) for token in sentinels]
+    backend = Tokenizer(models.Unigram(scored, unk_id=unknown, byte_fallback=False))
+    if charsmap:
+        backend.normalizer = normalizers.Precompiled(charsmap)
+    metaspace: Mapping[str, Any] = {"replacement": "▁", "prepend_scheme": "always", "split": True}
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**metaspace)]
+    )
+    backend.decoder = decoders.Metaspace(**metaspace)
+    backend.add_special_tokens(sentinels)
+    made = finish(backend, specials, {name: USUAL[name] for name in ("eos", "unk", "pad")})
+    eos = made.named["eos"]
+    backend.post_processor = processors.TemplateProcessing(
+        ["$A", eos], None, [(eos, backend.token_to_id(eos))]
+    )
+    return made

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from published_files import ESM2, kmers, letters, nucleotide_transformer, write
+
+from biofm_jax.data.published_tokenizers import load_tokenizer
+from biofm_jax.data.tokenizers import esm2_tokenizer
+from biofm_jax.errors import UserError
+
+NO_EOS = {"tokenizer_class": "EsmTokenizer", "eos_token": None}
+CASES = {
+    "esm2": (ESM2, {}, "ACDEFGHIKLMNPQRSTVWYXBUZO.-J*acl \t\n<>ms"),
+    "nucleotide transformer 1": (nucleotide_transformer(1), NO_EOS, "ACGTACGTACGTACGTNNUacgR <"),
+    "nucleotide transformer 2": (nucleotide_transformer(2), NO_EOS, "ACGTACGTACGTACGTNNUacgR <"),
+    "long runs": (nucleotide_transformer(2), NO_EOS, "ACGT" * 20 + "N"),
+    "some 3-mers only": ([*ESM2[:4], "<mask>", *kmers(3)[:40], *"ACGTN"], {}, "ACGTN x"),
+    "words of letters": ([*ESM2[:4], "<mask>", "AC", "ACGT", "GTA", *"ACGT"], {}, "ACGT<m x"),
+}
+
+
+@pytest.mark.parametrize("tokens, config, alphabet", CASES.values(), ids=CASES)
+def test_equals_transformers_on_any_text(tmp_path, tokens, config, alphabet):
+    transformers = pytest.importorskip("transformers")
+    folder = write(tmp_path / "m", vocab__txt="\n".join(tokens), tokenizer_config__json=config)
+    theirs = transformers.EsmTokenizer.from_pretrained(folder)
+    ours = load_tokenizer(folder, "plain")
+    texts = letters(alphabet, 1500, 60) + [
+        "A<mask>C",
+        "<cls>A<eos>",
+        "<null_1>",
+        "A\u2003JJ\u2003J心",
+    ]
+    size = len(tokens)
+    expected = [[i for i in theirs(text).input_ids if i < size] for text in texts]
+    flat, offsets = ours.encode_many(texts)
+    for text, ids, begin, end in zip(texts, expected, offsets, offsets[1:]):
+        assert flat[begin:end].tolist() == ids, text
+        assert ours.encode(text).tolist() == ids, text
+
+
+def test_the_esm2_file_gives_our_own_vocabulary(tmp_path):
+    loaded = load_tokenizer(write(tmp_path / "m", vocab__txt="\n".join(ESM2)))
+    own = esm2_tokenizer()
+    assert loaded.vocabulary == own.vocabulary
+    text = "MKTAYIAKQRXBUZO"
+    np.testing.assert_array_equal(loaded.encode(text), own.encode(text))
+    assert loaded.decode(loaded.encode(text)) == text
+
+
+def test_the_nucleotide_transformer_has_cls_and_no_eos(tmp_path):
+    folder = write(
+        tmp_path / "m",
+        vocab__txt="\n".join(nucleotide_transformer(2)),
+        tokenizer_config__json=NO_EOS,
+    )
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.vocabulary.size == 4107
+    ids = tokenizer.encode("ATTCCGNATTCCGATT")
+    shown = [tokenizer.vocabulary.tokens[i] for i in ids]
+    assert shown == ["<cls>", "ATTCCG", "N", "ATTCCG", "A", "T", "T"]
+    assert tokenizer.decode(ids) == "ATTCCGNATTCCGATT"
+
+
+@pytest.mark.parametrize(
+    "tokens, message",
+    [(["<cls>", "A"], "no <unk>"), (["<cls>", "<unk>", "A", "A"], "line 3: 'A' is listed twice")],
+)
+def test_a_damaged_file_is_named(tmp_path, tokens, message):
+    folder = write(tmp_path / "m", vocab__txt="\n".join(tokens))
+    with pytest.raises(UserError, match=f"vocab.txt.*{message}"):
+        load_tokenizer(folder)

@@ -1,0 +1,310 @@
+import json
+
+import numpy as np
+import pytest
+from published_files import (
+    BERT_SPECIALS,
+    PROTBERT,
+    WORDS,
+    kmers,
+    letters,
+    prose,
+    sentencepiece,
+    write,
+)
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from biofm_jax.data.published_tokenizers import copy_tokenizer, load_tokenizer
+from biofm_jax.errors import UserError
+
+transformers = pytest.importorskip("transformers")
+
+
+def check(theirs, ours, texts):
+    """Ids of both for all texts, one by one and at once."""
+    flat, offsets = ours.encode_many(texts)
+    for text, begin, end in zip(texts, offsets, offsets[1:]):
+        expected = theirs(text).input_ids
+        assert flat[begin:end].tolist() == expected, text
+        assert ours.encode(text).tolist() == expected, text
+    vocabulary = ours.vocabulary
+    assert vocabulary.size == max(theirs.get_vocab().values()) + 1
+    for token, i in theirs.get_vocab().items():
+        assert vocabulary.tokens[i] == token
+    assert not set(theirs.all_special_ids) & set(vocabulary.regular)
+    if theirs.mask_token_id is not None:
+        assert vocabulary.mask == theirs.mask_token_id
+    if theirs.pad_token_id is not None:
+        assert vocabulary.pad == theirs.pad_token_id
+
+
+def wordpieces(lower: bool) -> list[str]:
+    words = [word.lower() if lower else word for word in WORDS]
+    cut = {word[:n] for word in words for n in (1, 2, 3, len(word))}
+    cut |= {f"##{word[n:]}" for word in words for n in (1, 2, 3) if word[n:]}
+    cut |= set("abcdefghijklmnop,.;()-'0123456789") | {f"##{c}" for c in "abcdefgst0123456789"}
+    return BERT_SPECIALS + sorted(cut - set(BERT_SPECIALS))
+
+
+BERTS = {
+    "uncased": (True, {"do_lower_case": True}),
+    "cased (BioBERT)": (False, {"do_lower_case": False}),
+    "no configuration": (True, None),
+    "accents kept": (True, {"do_lower_case": True, "strip_accents": False}),
+    "CJK left together": (True, {"do_lower_case": True, "tokenize_chinese_chars": False}),
+}
+
+
+@pytest.mark.parametrize("lower, config", BERTS.values(), ids=BERTS)
+def test_wordpiece_equals_transformers(tmp_path, lower, config):
+    folder = write(tmp_path / "m", vocab__txt="\n".join(wordpieces(lower)) + "\n")
+    if config is not None:
+        write(folder, tokenizer_config__json=config)
+    theirs = transformers.BertTokenizer.from_pretrained(folder)
+    texts = prose(1500) + ["a [MASK] b[SEP]c", "[CLS][PAD][UNK]", "x" * 300]
+    check(theirs, load_tokenizer(folder), texts)
+
+
+@pytest.fixture(scope="module")
+def byte_level(tmp_path_factory):
+    """vocab.json and merges.txt of a byte-level BPE trained on the words, without specials."""
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=380, initial_alphabet=alphabet, show_progress=False)
+    trained.train_from_iterator([" ".join(WORDS)] * 3, trainer)
+    folder = tmp_path_factory.mktemp("bpe")
+    trained.model.save(str(folder))
+    vocabulary = json.loads((folder / "vocab.json").read_text())
+    return vocabulary, (folder / "merges.txt").read_bytes()
+
+
+def with_specials(vocabulary: dict, front: list[str], back: list[str]) -> dict:
+    tokens = [*front, *sorted(vocabulary, key=vocabulary.get), *back]
+    return {token: i for i, token in enumerate(tokens)}
+
+
+ROBERTA = ["<s>", "<pad>", "</s>", "<unk>"]
+MASK = {"content": "<mask>", "lstrip": True, "rstrip": False, "normalized": False}
+ROBERTAS = {
+    "plain": {},
+    "class named": {"tokenizer_config__json": {"tokenizer_class": "RobertaTokenizer"}},
+    "prefix space": {"tokenizer_config__json": {"add_prefix_space": True}},
+    "mask takes the space": {"special_tokens_map__json": {"mask_token": MASK, "bos_token": "<s>"}},
+    "added token": {"added_tokens__json": {"<drug>": 385}},
+    "decoder of added tokens": {
+        "tokenizer_config__json": {
+            "added_tokens_decoder": {"384": MASK | {"special": True}},
+            "mask_token": "<mask>",
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("files", ROBERTAS.values(), ids=ROBERTAS)
+def test_roberta_equals_transformers(tmp_path, byte_level, files):
+    vocabulary = with_specials(byte_level[0], ROBERTA, ["<mask>"])
+    assert vocabulary["<mask>"] == 384
+    folder = write(tmp_path / "m", vocab__json=vocabulary, merges__txt=byte_level[1], **files)
+    theirs = transformers.RobertaTokenizer.from_pretrained(folder)
+    ours = load_tokenizer(folder)
+    check(theirs, ours, prose(1500) + ["a <mask> b</s>c", "a<drug> b", "<s><pad>"])
+    assert (ours.vocabulary.cls, ours.vocabulary.eos) == (0, 2)
+
+
+def test_gpt2_equals_transformers(tmp_path, byte_level):
+    vocabulary = with_specials(byte_level[0], [], ["<|endoftext|>"])
+    folder = write(tmp_path / "m", vocab__json=vocabulary, merges__txt=byte_level[1])
+    theirs = transformers.GPT2Tokenizer.from_pretrained(folder)
+    ours = load_tokenizer(folder)
+    check(theirs, ours, [*prose(1500), "a<|endoftext|>b"])
+    end = len(vocabulary) - 1
+    assert (ours.vocabulary.cls, ours.vocabulary.eos, ours.vocabulary.pad) == (-1, end, end)
+    assert ours.decode(ours.encode("aspirin daily")) == "aspirin daily"
+
+
+def test_a_named_token_that_the_vocabulary_lacks_is_added_behind_it(tmp_path, byte_level):
+    vocabulary = with_specials(byte_level[0], [], ["<|endoftext|>"])
+    folder = write(
+        tmp_path / "m",
+        vocab__json=vocabulary,
+        merges__txt=byte_level[1],
+        special_tokens_map__json={"pad_token": "[PAD]"},
+    )
+    check(transformers.GPT2Tokenizer.from_pretrained(folder), load_tokenizer(folder), prose(50))
+    assert load_tokenizer(folder).vocabulary.pad == len(vocabulary)
+
+
+@pytest.mark.parametrize("saved", ["bert", "roberta", "gpt2"])
+def test_tokenizer_json_equals_transformers(tmp_path, byte_level, saved):
+    parts = {"merges__txt": byte_level[1]}
+    if saved == "bert":
+        folder = write(tmp_path / "m", vocab__txt="\n".join(wordpieces(True)))
+        theirs = transformers.BertTokenizer.from_pretrained(folder)
+    elif saved == "roberta":
+        vocabulary = with_specials(byte_level[0], ROBERTA, ["<mask>"])
+        folder = write(tmp_path / "m", vocab__json=vocabulary, **parts)
+        theirs = transformers.RobertaTokenizer.from_pretrained(folder)
+    else:
+        vocabulary = with_specials(byte_level[0], [], ["<|endoftext|>"])
+        folder = write(tmp_path / "m", vocab__json=vocabulary, **parts)
+        theirs = transformers.GPT2Tokenizer.from_pretrained(folder)
+    theirs.save_pretrained(tmp_path / "whole")
+    assert (tmp_path / "whole" / "tokenizer.json").is_file()
+    check(theirs, load_tokenizer(tmp_path / "whole"), prose(500))
+
+
+def test_truncation_and_padding_of_the_file_are_switched_off(tmp_path):
+    folder = write(tmp_path / "m", vocab__txt="\n".join(wordpieces(True)))
+    whole = transformers.BertTokenizer.from_pretrained(folder).backend_tokenizer
+    whole.enable_truncation(6)
+    whole.enable_padding(length=6)
+    folder = write(tmp_path / "whole", tokenizer__json=whole.to_str())
+    ours = load_tokenizer(folder)
+    assert len(ours.encode("the patient was given aspirin daily")) == 8
+    assert len(ours.encode("")) == 2
+    assert ours.vocabulary.pad == 0
+
+
+def test_protbert_and_dnabert_are_told_by_their_vocabulary(tmp_path):
+    protbert = write(tmp_path / "p", vocab__txt="\n".join(PROTBERT))
+    theirs = transformers.BertTokenizer.from_pretrained(protbert, do_lower_case=False)
+    for text in letters("ACDEFGHIKLMNPQRSTVWYUZOBX", 300, 50):
+        spaced = " ".join(text.translate(str.maketrans("UZOB", "XXXX")))
+        assert load_tokenizer(protbert).encode(text).tolist() == theirs(spaced).input_ids
+    for k in (3, 4, 5, 6):
+        folder = write(tmp_path / f"d{k}", vocab__txt="\n".join(BERT_SPECIALS + kmers(k)))
+        theirs = transformers.BertTokenizer.from_pretrained(folder, do_lower_case=False)
+        ours = load_tokenizer(folder)
+        for text in letters("ACGTACGTACGTN", 200, 40):
+            words = " ".join(text[i : i + k] for i in range(len(text) - k + 1))
+            assert ours.encode(text).tolist() == theirs(words).input_ids
+        assert ours.decode(ours.encode("ACGTTGCA")) == "ACGTTGCA"
+
+
+PROTT5 = [("<pad>", 0.0, 3), ("</s>", 0.0, 3), ("<unk>", 0.0, 2)]
+PROTT5 += [(f"▁{letter}", -2.0 - i / 8, 1) for i, letter in enumerate("ALGVSREDTIPKFQNYMHWCXBOUZ")]
+
+
+def test_prott5_from_its_sentencepiece_file(tmp_path):
+    folder = write(tmp_path / "m", spiece__model=sentencepiece(PROTT5, unknown=2))
+    theirs = transformers.T5Tokenizer(vocab=[(piece, score) for piece, score, _ in PROTT5])
+    ours = load_tokenizer(folder)
+    assert ours.vocabulary.size == 128
+    assert (ours.vocabulary.pad, ours.vocabulary.eos, ours.vocabulary.unk) == (0, 1, 2)
+    assert ours.vocabulary.tokens[127] == "<extra_id_0>"
+    for text in letters("ACDEFGHIKLMNPQRSTVWYUZOBX", 300, 50):
+        spaced = " ".join(text.translate(str.maketrans("UZOB", "XXXX")))
+        expected = [i for i in theirs(spaced).input_ids]
+        assert ours.encode(text).tolist() == expected
+    assert ours.decode(ours.encode("MKTAYIAK")) == "MKTAYIAK"
+
+
+def test_t5_words_equal_transformers_reading_the_same_file(tmp_path):
+    pytest.importorskip("sentencepiece")
+    cut = {f"▁{word[:n]}" for word in WORDS for n in (1, 2, 4, 9)} | {w[2:] for w in WORDS if w[2:]}
+    single = set("abcdefghijklmnopqrstuvwxyz,.;()0123456789▁")
+    scored = [
+        (piece, -1.0 - len(piece) % 7 - i / 997, 1) for i, piece in enumerate(sorted(cut | single))
+    ]
+    pieces = [("<pad>", 0.0, 3), ("</s>", 0.0, 3), ("<unk>", 0.0, 2), *scored]
+    folder = write(tmp_path / "m", spiece__model=sentencepiece(pieces, unknown=2))
+    theirs = transformers.T5Tokenizer.from_pretrained(folder)
+    check(theirs, load_tokenizer(folder), [*prose(800), "a <extra_id_3> b"])
+
+
+PROGEN2 = {
+    token: i
+    for i, token in enumerate(["<|pad|>", "<|bos|>", "<|eos|>", *"12ABCDEFGHIKLMNOPQRSTUVWXYZ*"])
+}
+
+
+def progen2_json() -> dict:
+    """The published file's form: characters under a byte-level BPE without merges."""
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    level = {"type": "ByteLevel", "trim_offsets": True}
+    added = [
+        {"id": i, "content": token, "special": True, **flags}
+        for token, i in list(PROGEN2.items())[:3]
+    ]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": None,
+        "pre_tokenizer": {**level, "add_prefix_space": False},
+        "post_processor": {**level, "add_prefix_space": True},
+        "decoder": {**level, "add_prefix_space": True},
+        "model": {"type": "BPE", "fuse_unk": False, "vocab": PROGEN2, "merges": []},
+    }
+
+
+def test_progen2_writes_the_terminals(tmp_path):
+    ours = load_tokenizer(write(tmp_path / "m", tokenizer__json=progen2_json()))
+    ids = ours.encode("MKV")
+    assert ids.tolist() == [PROGEN2[c] for c in "1MKV2"]
+    assert ours.decode(ids) == "MKV"
+    assert (ours.vocabulary.pad, ours.vocabulary.eos) == (0, 2)
+    raw = load_tokenizer(tmp_path / "m", "plain")
+    assert raw.encode("1MK").tolist() == [PROGEN2[c] for c in "1MK"]
+
+
+def test_protgpt2_writes_lines_of_sixty(tmp_path, byte_level):
+    vocabulary = with_specials(byte_level[0], [], ["<|endoftext|>"])
+    folder = write(tmp_path / "m", vocab__json=vocabulary, merges__txt=byte_level[1])
+    ours, raw = load_tokenizer(folder, "protgpt2"), load_tokenizer(folder)
+    written = "<|endoftext|>" + "M" * 60 + "\n" + "K" * 5 + "<|endoftext|>"
+    np.testing.assert_array_equal(ours.encode("M" * 60 + "K" * 5), raw.encode(written))
+    assert ours.decode(ours.encode("M" * 60 + "K" * 5)) == "M" * 60 + "K" * 5
+    assert ours.fingerprint() != raw.fingerprint()
+
+
+def test_files_are_copied_byte_for_byte(tmp_path, byte_level):
+    vocabulary = with_specials(byte_level[0], ROBERTA, ["<mask>"])
+    folder = write(
+        tmp_path / "m",
+        vocab__json=json.dumps(vocabulary, indent=3),
+        merges__txt=byte_level[1],
+        config__json={"model_type": "roberta"},
+        special_tokens_map__json={"mask_token": MASK},
+    )
+    names = copy_tokenizer(folder, tmp_path / "out")
+    assert names == ("vocab.json", "merges.txt", "special_tokens_map.json")
+    for name in names:
+        assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes()
+    loaded, copied = load_tokenizer(folder), load_tokenizer(tmp_path / "out")
+    assert loaded.fingerprint() == copied.fingerprint()
+    assert load_tokenizer(folder) is loaded  # read once
+
+
+BAD = {
+    "nothing": ({}, "no tokenizer; copy tokenizer.json, or vocab.txt"),
+    "half": ({"vocab__json": {"a": 0}}, "merges.txt: missing"),
+    "no JSON": ({"tokenizer__json": "{"}, "tokenizer.json: no JSON"),
+    "not a tokenizer": ({"tokenizer__json": {"a": 1}}, "tokenizer.json: no tokenizer"),
+    "no words": ({"vocab__txt": "a\nb\n"}, r"vocab.txt: no \[UNK\]"),
+    "other merges": ({"vocab__json": {"a": 0}, "merges__txt": "b c\n"}, "does not fit vocab.json"),
+    "cut short": ({"spiece__model": sentencepiece(PROTT5, 2)[:100]}, "cut short"),
+    "empty pieces": ({"spiece__model": b""}, "no sentencepiece model"),
+    "BPE pieces": ({"spiece__model": sentencepiece(PROTT5, 2, kind=2)}, "holds BPE"),
+    "ESM without words": (
+        {"tokenizer_config__json": {"tokenizer_class": "EsmTokenizer"}},
+        "vocab.txt: missing",
+    ),
+    "list": ({"vocab__txt": "[UNK]", "tokenizer_config__json": "[1]"}, "no JSON object"),
+}
+
+
+@pytest.mark.parametrize("files, message", BAD.values(), ids=BAD)
+def test_what_is_missing_or_damaged_is_named(tmp_path, files, message):
+    with pytest.raises(UserError, match=message):
+        load_tokenizer(write(tmp_path / "m", **files))
+
+
+def test_an_unknown_folder_or_family(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        load_tokenizer(tmp_path / "absent")
+    folder = write(tmp_path / "m", vocab__txt="\n".join(PROTBERT))
+    with pytest.raises(UserError, match="unknown family of tokenizers 'bert'; choose one of plain"):
+        load_tokenizer(folder, "bert")
