@@ -199,6 +199,62 @@ def report(arguments: list[str]) -> int:
     return DONE
 
 
+def import_(arguments: list[str]) -> int:
+    """Read published weights into a model that the other verbs take."""
+    from biofm_jax.publishing import Import, import_model
+
+    options = _parse(Import, arguments, "import")
+    row = import_model(options)
+    _print_rows("imported", [row], options.json, across=False)
+    return DONE
+
+
+def export(arguments: list[str]) -> int:
+    """Write a model in the layout in which it is published."""
+    from biofm_jax.publishing import Export, export_model
+
+    options = _parse(Export, arguments, "export")
+    _print_rows("exported", export_model(options), options.json)
+    return DONE
+
+
+@dataclasses.dataclass(frozen=True)
+class Parity:
+    """Hold every family of published models to its reference implementation.
+
+    Attributes:
+        family: some of them; none means all.
+        out: the table, written when all families were measured.
+        json: print JSON instead of a table.
+    """
+
+    family: Positional[tuple[str, ...]] = ()
+    out: Path = Path("PARITY.md")
+    json: bool = False
+
+
+def parity(arguments: list[str]) -> int:
+    """Compare imported models with the reference implementations; writes the ledger PARITY.md."""
+    from biofm_jax.parity import ledger
+    from biofm_jax.parity.models import references
+    from biofm_jax.parity.references import require_peers
+
+    options = _parse(Parity, arguments, "parity")
+    require_peers()
+    measured = []
+    for reference in ledger.chosen(options.family, references):
+        ERR.print(f"{reference.family.name}: {reference.variant}", highlight=False)
+        measured.append(ledger.measure(reference))
+    rows = [
+        {"family": m.family, "variant": m.variant, **m.figures, "misses": ", ".join(m.misses)}
+        for m in measured
+    ]
+    _print_rows("parity", rows, options.json)
+    if not options.family:
+        ledger.write_ledger(measured, options.out)
+    return FAILED if any(m.misses for m in measured) else DONE
+
+
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "list": list_,
     "train": train,
@@ -207,6 +263,9 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "interpret": interpret,
     "report": report,
     "data": data,
+    "import": import_,
+    "export": export,
+    "parity": parity,
 }
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,14 @@ class Plan:
     copies: list[tuple[str, str]]
     left_out: list[str]
 
+    def kept(self) -> dict[str, str]:
+        """Of each tensor that an export gives back: name in the table -> name in the checkpoint.
+
+        Those left out come by their names in the checkpoint.
+        """
+        mine = [place.name for place in self.places] + [copy for copy, _ in self.copies]
+        return {name: self.names[name] for name in mine} | {n: n for n in self.left_out}
+
 
 def plan_import(weights: Weights, family: Family, spec: TransformerSpec) -> Plan:
     """Lay out an import, or say all that stands in its way.
@@ -54,6 +63,10 @@ def plan_import(weights: Weights, family: Family, spec: TransformerSpec) -> Plan
         UserError: tensors that are missing, unused or of another shape; they are listed.
     """
     names = canonical_names(list(weights.tensors), family)
+    spec = family.settle(
+        spec,
+        lambda pattern: [weights.read(n) for n in weights.tensors if re.search(pattern, n)],
+    )
     of_head = {t.name for t in family.tensors(spec) if t.name.startswith(family.head)}
     if of_head and not of_head & names.keys():
         spec = dataclasses.replace(spec, head=None)
