@@ -161,7 +161,7 @@ def read_ledger(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     rows = [line.split(" | ") for line in path.read_text().splitlines() if line.startswith("| ")]
-    return {row[0].removeprefix("| "): row[1] for row in rows[1:] if len(row) > 2}
+    return {row[0].removeprefix("| "): row[1] for row in rows[2:]}
 
 
 def _line(cells: Iterable[str]) -> str:
