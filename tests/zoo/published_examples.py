@@ -50,35 +50,7 @@ def save_published(folder, name: str, tensors, **changes):
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(CONFIGS[name][1] | changes))
     if name == "esm":
-        letters = [
-            "L",
-            "A",
-            "G",
-            "V",
-            "S",
-            "E",
-            "R",
-            "T",
-            "I",
-            "D",
-            "P",
-            "K",
-            "Q",
-            "N",
-            "F",
-            "Y",
-            "M",
-            "H",
-            "W",
-            "C",
-            "X",
-            "B",
-            "U",
-            "Z",
-            "O",
-            ".",
-            "-",
-        ]
+        letters = list("LAGVSERTIDPKQNFYMHWCXBUZO.-")
         words = ["<cls>", "<pad>", "<eos>", "<unk>", *letters, "<null_1>", "<mask>"]
         (folder / "vocab.txt").write_text("\n".join(words))
     return folder
