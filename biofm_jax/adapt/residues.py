@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from biofm_jax.adapt.encoder import ROWS, Encoder, cut_above
+from biofm_jax.adapt.fractions import Limited
 from biofm_jax.adapt.labelled import Adapter, Labelled
 from biofm_jax.adapt.probe import probe
 from biofm_jax.data.in_memory import pack_examples
@@ -47,14 +48,16 @@ def residue_probe_adapter(residues_for_seed: Callable[[int], Residues]) -> Adapt
             return [seen[text] for text in part.texts]
 
         rows = []
-        for part, most in ((train, FITTED), (valid, CHOSEN_ON)):
-            part = part.at(enough_items(part, most))
+        for part in (train, valid):
             rows += labelled_residues(states(part), part.targets)
         found = states(test)
         guess = iter(probe(*_same_width(rows), np.concatenate(found), "class")[:, 0])
         return in_rows([[next(guess) for _ in state] for state in found], test.targets.shape[1])
 
-    return adapt
+    def limit(train: Labelled, valid: Labelled, seed: int) -> tuple[Labelled, Labelled]:
+        return train.at(enough_items(train, FITTED)), valid.at(enough_items(valid, CHOSEN_ON))
+
+    return Limited(adapt, limit)
 
 
 def enough_items(part: Labelled, most: int) -> Int[np.ndarray, " m"]:

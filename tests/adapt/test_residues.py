@@ -5,8 +5,14 @@ import numpy as np
 import pytest
 from toy_batches import TINY, compiled_once, parameters
 
+from biofm_jax.adapt import residues
 from biofm_jax.adapt.encoder import Encoder
-from biofm_jax.adapt.fractions import few_shot_adapter, fraction_adapter, shuffled_adapter
+from biofm_jax.adapt.fractions import (
+    few_shot_adapter,
+    fraction_adapter,
+    shuffled_adapter,
+    within_limits,
+)
 from biofm_jax.adapt.labelled import Labelled
 from biofm_jax.adapt.residues import (
     enough_items,
@@ -93,7 +99,7 @@ def test_tokens_that_are_no_letters_are_refused():
         residue_states(Encoder("m", spec, data, params), 0)(["CCBr"])
 
 
-def test_the_probe_learns_what_stands_at_each_place(encoder):
+def test_the_probe_learns_what_stands_at_each_place(encoder, monkeypatch):
     """And with shuffled labels it does not; a control with random parameters has its seeds."""
     train, valid, test = (labelled(60, seed) for seed in (1, 2, 3))
     adapter = residue_probe_adapter(residues_for_seeds(encoder, 0))
@@ -101,6 +107,11 @@ def test_the_probe_learns_what_stands_at_each_place(encoder):
     guess = adapter(train, valid, blind, 0)
     assert guess.shape == test.targets.shape and np.isfinite(guess).all()
     assert accuracy(guess, test) > 0.99
+    _, fitted, chosen_on = within_limits(adapter, train, valid, 0)  # what a result counts
+    assert (len(fitted), len(chosen_on)) == (60, 60)
+    monkeypatch.setattr(residues, "FITTED", 200)
+    _, fitted, _ = within_limits(adapter, train, valid, 0)
+    assert 0 < len(fitted) < 20
     shuffled = shuffled_adapter(adapter)(train, valid, blind, 0)
     commonest = max(np.nanmean(test.targets), 1 - np.nanmean(test.targets))
     assert accuracy(shuffled, test) < commonest + 0.02
