@@ -25,7 +25,7 @@ from biofm_jax.adapt.zero_shot import Score, zero_shot_adapter
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.floors import baseline_results
 from biofm_jax.evaluate.grouping import read_groups, with_groups
-from biofm_jax.evaluate.results import BASELINE
+from biofm_jax.evaluate.results import BASELINE, code_commit
 from biofm_jax.evaluate.run import Contender, rows_beside_baselines
 from biofm_jax.evaluate.table import Row, aggregate
 from biofm_jax.evaluate.task import Dataset, Task, all_tasks, get_task
@@ -198,6 +198,7 @@ def run(
     Raises:
         UserError: the model's modality is not a task's, or its data is missing.
     """
+    code_commit()  # of the code that runs, which results will name
     columns = {} if groups is None else read_groups(groups)
 
     @functools.lru_cache(maxsize=1)
