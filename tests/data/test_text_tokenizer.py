@@ -123,6 +123,15 @@ def test_gpt2_equals_transformers(tmp_path, byte_level):
     assert ours.decode(ours.encode("aspirin daily")) == "aspirin daily"
 
 
+@pytest.mark.parametrize("frame", [(True, False), (True, True), (False, True)])
+def test_gpt2_with_a_frame_equals_transformers(tmp_path, byte_level, frame):
+    vocabulary = with_specials(byte_level[0], [], ["<|endoftext|>"])
+    config = {"add_bos_token": frame[0], "add_eos_token": frame[1]}
+    files = {"merges__txt": byte_level[1], "tokenizer_config__json": config}
+    folder = write(tmp_path / "m", vocab__json=vocabulary, **files)
+    check(transformers.GPT2Tokenizer.from_pretrained(folder), load_tokenizer(folder), prose(50))
+
+
 def test_a_named_token_that_the_vocabulary_lacks_is_added_behind_it(tmp_path, byte_level):
     vocabulary = with_specials(byte_level[0], [], ["<|endoftext|>"])
     folder = write(
@@ -278,6 +287,45 @@ def test_files_are_copied_byte_for_byte(tmp_path, byte_level):
     assert load_tokenizer(folder) is loaded  # read once
 
 
+def test_llama_equals_sentencepiece(tmp_path):
+    spm = pytest.importorskip("sentencepiece")
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter([" ".join(WORDS)] * 20),
+        model_prefix=str(tmp_path / "x"),
+        model_type="bpe",
+        vocab_size=420,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    raw = (tmp_path / "x.model").read_bytes()
+    theirs = spm.SentencePieceProcessor(model_proto=raw)
+    ours = load_tokenizer(write(tmp_path / "m", tokenizer__model=raw))
+    assert (ours.vocabulary.cls, ours.vocabulary.eos, ours.vocabulary.unk) == (1, 2, 0)
+    for text in prose(800):
+        assert ours.encode(text).tolist() == [1, *theirs.encode(text)], text
+    assert ours.decode(ours.encode("aspirin 心臓 daily")) == "aspirin 心臓 daily"
+    config = {"add_bos_token": False, "add_eos_token": True}
+    ours = load_tokenizer(write(tmp_path / "m", tokenizer_config__json=config))
+    assert ours.encode("aspirin").tolist() == [*theirs.encode("aspirin"), 2]
+
+
+FRAMES = [{}, {"add_bos_token": True}, {"add_bos_token": True, "add_eos_token": True}]
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_the_frame_of_tokenizer_json_stands(tmp_path, byte_level, frame):
+    vocabulary = with_specials(byte_level[0], ROBERTA, ["<mask>"])
+    folder = write(tmp_path / "m", vocab__json=vocabulary, merges__txt=byte_level[1])
+    whole = transformers.RobertaTokenizer.from_pretrained(folder).backend_tokenizer.to_str()
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", **frame}
+    files = {"tokenizer_config__json": config | {"eos_token": "</s>"}}
+    folder = write(tmp_path / "w", tokenizer__json=whole, **files)
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    check(theirs, load_tokenizer(folder), prose(100))
+
+
 BAD = {
     "nothing": ({}, "no tokenizer; copy tokenizer.json, or vocab.txt"),
     "half": ({"vocab__json": {"a": 0}}, "merges.txt: missing"),
@@ -287,7 +335,7 @@ BAD = {
     "other merges": ({"vocab__json": {"a": 0}, "merges__txt": "b c\n"}, "does not fit vocab.json"),
     "cut short": ({"spiece__model": sentencepiece(PROTT5, 2)[:100]}, "cut short"),
     "empty pieces": ({"spiece__model": b""}, "no sentencepiece model"),
-    "BPE pieces": ({"spiece__model": sentencepiece(PROTT5, 2, kind=2)}, "holds BPE"),
+    "no end": ({"spiece__model": sentencepiece(PROTT5[2:], 0)}, "no </s> among its pieces"),
     "ESM without words": (
         {"tokenizer_config__json": {"tokenizer_class": "EsmTokenizer"}},
         "vocab.txt: missing",
