@@ -7,7 +7,14 @@ from pathlib import Path
 
 from biofm_jax.data.esm_tokenizer import read_esm_tokenizer
 from biofm_jax.data.sentencepiece_text import read_pieces
-from biofm_jax.data.special_tokens import ADDED, CONFIG, MAP, read_json, read_special_tokens
+from biofm_jax.data.special_tokens import (
+    ADDED,
+    CONFIG,
+    MAP,
+    read_json,
+    read_special_tokens,
+    read_text,
+)
 from biofm_jax.data.spellings import SpelledTokenizer, spelling_of
 from biofm_jax.data.text_families import (
     read_byte_level_bpe,
@@ -94,7 +101,7 @@ def _has_cls(folder: Path, names: set[str]) -> bool:
     """The words are those of ESM or the Nucleotide Transformer."""
     if WHOLE in names or WORDS not in names:
         return False
-    return "<cls>" in (folder / WORDS).read_text("utf-8").split()
+    return "<cls>" in read_text(folder / WORDS).split()
 
 
 def _need(folder: Path, names: set[str], *needed: str) -> None:

@@ -22,13 +22,15 @@ def read_pieces(path: Path, specials: SpecialTokens) -> TextTokenizer:
         UserError: the file is damaged, or lacks the end-of-text token.
     """
     model = read_sentencepiece(path)
-    made = unigram(model, specials) if model.unigram else bpe(path, model, specials)
+    if not 0 <= model.unknown < len(model.pieces):
+        raise UserError(f"{path}: no piece has the unknown id {model.unknown}; fetch it again")
+    made = unigram(path, model, specials) if model.unigram else bpe(path, model, specials)
     if made is None:
         raise UserError(f"{path}: no </s> among its pieces; is it T5's or LLaMA's?")
     return made
 
 
-def unigram(model: SentencePieceModel, specials: SpecialTokens) -> TextTokenizer | None:
+def unigram(path: Path, model: SentencePieceModel, specials: SpecialTokens) -> TextTokenizer | None:
     """T5's Unigram: ProtT5, SciFive. White space separates, </s> ends a text.
 
     Behind the pieces stand `extra_ids` (default: 100) sentinels <extra_id_N>, the last number
@@ -39,7 +41,10 @@ def unigram(model: SentencePieceModel, specials: SpecialTokens) -> TextTokenizer
     scored = model.pieces + [(token, 0.0) for token in sentinels]
     backend = Tokenizer(models.Unigram(scored, unk_id=model.unknown, byte_fallback=False))
     if model.charsmap:
-        backend.normalizer = normalizers.Precompiled(model.charsmap)
+        try:
+            backend.normalizer = normalizers.Precompiled(model.charsmap)
+        except Exception as error:  # the library raises plain `Exception`
+            raise UserError(f"{path}: damaged normalisation ({error}); fetch it again") from None
     metaspace: Mapping[str, Any] = {"replacement": "▁", "prepend_scheme": "always", "split": True}
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**metaspace)]

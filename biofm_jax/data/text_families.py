@@ -5,7 +5,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from biofm_jax.data.special_tokens import SpecialTokens, read_json
+from biofm_jax.data.special_tokens import SpecialTokens, read_json, read_text
 from biofm_jax.data.text_tokenizer import TextTokenizer, finish
 from biofm_jax.errors import UserError
 
@@ -46,8 +46,8 @@ def read_wordpiece(path: Path, specials: SpecialTokens) -> TextTokenizer:
     Raises:
         UserError: the file lacks the unknown token.
     """
-    with open(path, encoding="utf-8") as file:
-        ids = {line.rstrip("\n"): i for i, line in enumerate(file)}
+    lines = read_text(path).split("\n")
+    ids = {line: i for i, line in enumerate(lines if lines[-1] else lines[:-1])}
     unk = specials.name("unk", BERT["unk"], ids)
     if unk not in ids:
         raise UserError(f"{path}: no {unk or '[UNK]'} among its tokens; is it BERT's vocab.txt?")
@@ -86,7 +86,7 @@ def read_byte_level_bpe(
         UserError: the files do not fit each other.
     """
     ids = read_json(vocabulary)
-    lines = merges.read_text("utf-8").split("\n")
+    lines = read_text(merges).split("\n")
     pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     backend = Tokenizer(read_bpe(vocabulary, merges, ids, pairs))
     space = bool(specials.config.get("add_prefix_space", False))

@@ -153,6 +153,16 @@ BAD = {
         {"tokenizer_config__json": {"tokenizer_class": "EsmTokenizer"}},
         "vocab.txt: missing",
     ),
+    "odd added tokens": (
+        {"vocab__txt": "[UNK]", "tokenizer_config__json": {"added_tokens_decoder": {"a": {}}}},
+        "special tokens of an unknown form",
+    ),
+    "added tokens of another model": (
+        {"vocab__txt": "[UNK]\n[CLS]\n[SEP]", "added_tokens__json": {"<drug>": 9}},
+        "'<drug>' has id 9 in its file, but 3 after the 3 tokens",
+    ),
+    "Latin-1": ({"vocab__txt": b"[UNK]\n\xe9\n"}, "vocab.txt: not UTF-8"),
+    "unknown id": ({"spiece__model": sentencepiece(PROTT5, 99)}, "no piece has the unknown id 99"),
     "list": ({"vocab__txt": "[UNK]", "tokenizer_config__json": "[1]"}, "no JSON object"),
 }
 
