@@ -145,10 +145,28 @@ def _ranked(
     values = table.data / totals[row] * TARGET / medians[table.indices]
     wide = np.full((table.shape[0], max(lengths, default=0)), np.inf)
     wide[row, place] = -values
-    order = np.argsort(wide, axis=1, kind="stable")
+    order = _stable_order(wide, lengths)
     kept = np.minimum(lengths, limit)
     inside = np.arange(wide.shape[1]) < kept[:, None]
     return table.indices[(table.indptr[:-1, None] + order)[inside]], kept.astype(np.int64)
+
+
+def _stable_order(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """(n, w) ascending order of each row's first `lengths` values, equal ones by place.
+
+    numpy's vectorised sort is several times as fast as its stable one, and equal values are few.
+    """
+    order = np.argsort(values, axis=1)
+    ranked = np.take_along_axis(values, order, axis=1)
+    same = np.zeros(values.shape, bool)  # as the value before it
+    same[:, 1:] = ranked[:, 1:] == ranked[:, :-1]
+    same &= np.arange(values.shape[1]) < lengths[:, None]
+    tied = same.copy()
+    tied[:, :-1] |= same[:, 1:]
+    group = np.cumsum(~same[tied])
+    places = order[tied]
+    order[tied] = places[np.lexsort((places, group))]
+    return order
 
 
 def read_rank_encoding(folder: str | Path, max_tokens: int = 0) -> RankEncoding:

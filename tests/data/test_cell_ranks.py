@@ -15,7 +15,8 @@ SPECIALS = {1: ["<pad>", "<mask>"], 2: ["<pad>", "<mask>", "<cls>", "<eos>"]}
 
 def folder_of(path, version, genes=GENES):
     tokens = {token: i for i, token in enumerate([*SPECIALS[version], *genes])}
-    medians = {gene: float(RNG.lognormal()) for gene in genes}
+    # Half of the medians are one of three, so that many genes of a cell are equal.
+    medians = {gene: float(RNG.choice([0.5, 1, 2, *RNG.lognormal(size=3)])) for gene in genes}
     files = {"token_dictionary_gc__json": tokens, "gene_median_dictionary_gc__json": medians}
     return write(path, **files), tokens, medians
 

@@ -32,11 +32,15 @@ def test_equals_transformers_on_any_text(tmp_path, tokens, config, alphabet):
         "A\u2003JJ\u2003J心",
     ]
     size = len(tokens)
-    expected = [[i for i in theirs(text).input_ids if i < size] for text in texts]
-    flat, offsets = ours.encode_many(texts)
-    for text, ids, begin, end in zip(texts, expected, offsets, offsets[1:]):
-        assert flat[begin:end].tolist() == ids, text
-        assert ours.encode(text).tolist() == ids, text
+    expected = {text: [i for i in theirs(text).input_ids if i < size] for text in texts}
+    # Texts of single characters and k-mers are cut all at once, the others one by one.
+    at_once = [text for text in texts if text.isascii() and "<" not in text]
+    assert len(at_once) > 50
+    for batch in (texts, at_once):
+        flat, offsets = ours.encode_many(batch)
+        for text, begin, end in zip(batch, offsets, offsets[1:]):
+            assert flat[begin:end].tolist() == expected[text], text
+            assert ours.encode(text).tolist() == expected[text], text
 
 
 def test_the_esm2_file_gives_our_own_vocabulary(tmp_path):

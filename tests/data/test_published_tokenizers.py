@@ -173,6 +173,13 @@ def test_what_is_missing_or_damaged_is_named(tmp_path, files, message):
         load_tokenizer(write(tmp_path / "m", **files))
 
 
+def test_a_sentencepiece_file_cut_anywhere_is_refused(tmp_path):
+    whole = sentencepiece(PROTT5, 2)
+    for length in range(len(whole)):
+        with pytest.raises(UserError, match=r"m/spiece\.model: no sentencepiece model, or cut"):
+            load_tokenizer(write(tmp_path / "m", spiece__model=whole[:length]))
+
+
 def test_an_unknown_folder_or_family(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         load_tokenizer(tmp_path / "absent")
