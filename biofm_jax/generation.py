@@ -201,11 +201,11 @@ class Generation:
                 yield {
                     "id": str(count) if self.alone else f"{name}_{count}",
                     "text": tokenizer.decode(np.concatenate([prompt, kept])),
-                    "log_likelihood": round(each.log_likelihood, 4),
+                    "log_likelihood": round(each.log_likelihood, 3),
                     "tokens": len(each.tokens),
                     "stop": stop if each.stopped else "max_tokens",
                     "prompt": tokenizer.decode(prompt),
-                    **({} if each.score is None else {"score": round(each.score, 4)}),
+                    **({} if each.score is None else {"score": round(each.score, 3)}),
                 }
 
     def report(self, rows: list[dict]) -> dict:
