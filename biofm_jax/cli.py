@@ -172,6 +172,19 @@ def interpret(arguments: list[str]) -> int:
     return DONE
 
 
+def generate(arguments: list[str]) -> int:
+    """Sample new sequences from a causal model; valid, unique, novel."""
+    from biofm_jax.generation import Generate, Generation
+
+    options = _parse(Generate, arguments, "generate")
+    generation = Generation(options)
+    if options.dry_run:
+        _print_rows("dry run", [generation.describe()], options.json, across=False)
+        return DONE
+    _print_rows(f"sequences in {options.out}", [generation.run()], options.json, across=False)
+    return DONE
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
     """Write the results and runs under some folders to one HTML page and a Markdown table.
@@ -261,6 +274,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": evaluate,
     "sweep": sweep,
     "interpret": interpret,
+    "generate": generate,
     "report": report,
     "data": data,
     "import": import_,
