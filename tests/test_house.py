@@ -34,6 +34,8 @@ ROOMS = (
         "publishing",
         "parity",
     ),
+    ("cli_output",),
+    ("cli_models",),
     ("cli",),
 )
 
