@@ -68,6 +68,7 @@ def test_embeddings_do_not_depend_on_neighbours(tmp_path, folder, kind):
     assert np.abs(alone[0] - alone[1]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_run_finds_the_tokenizer_in_its_own_folder(tmp_path, folder, monkeypatch):
     monkeypatch.setenv("BIOFM_CACHE", str(tmp_path / "cache"))
     fasta = tmp_path / "x.fasta"
