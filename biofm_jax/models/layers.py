@@ -14,23 +14,16 @@ import jax
 import jax.numpy as jnp
 
 from biofm_jax.array_types import AnyArray, Hidden, Tokens
+from biofm_jax.models.activations import ACTIVATIONS
 from biofm_jax.models.api import Late, constrain, unsharded, used
 from biofm_jax.models.attention import attention, reference_attention
 from biofm_jax.models.dropout import ATTENTION, FEEDFORWARD, WEIGHTS, dropout, fold
 from biofm_jax.models.low_rank import is_low_rank
+from biofm_jax.models.normalize import normalize
 from biofm_jax.models.positions import Rotary, Tables, rotate
 
 if TYPE_CHECKING:
     from biofm_jax.models.transformer import TransformerSpec
-
-ACTIVATIONS = {
-    # With erf: jax.nn.gelu goes through erfc, which takes XLA's CPU backend twice as long.
-    "gelu": lambda x: 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5))),
-    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
-    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
-    "relu": jax.nn.relu,
-    "silu": jax.nn.silu,
-}
 
 
 @jax.tree_util.register_dataclass
@@ -42,11 +35,13 @@ class Context:
         segment_ids: (b, t).
         tables: cosine and sine of the rotary angles, for rotary positions.
         distance_bias: (h, 2t - 1), for ALiBi and relative positions.
+        examples: the most examples in a row.
     """
 
     segment_ids: Tokens
     tables: Tables | None = None
     distance_bias: AnyArray | None = None
+    examples: int | None = dataclasses.field(default=None, metadata={"static": True})
 
 
 def parameter(module: nn.Module, name: str, init, shape: tuple, axes: tuple) -> jax.Array:
@@ -136,16 +131,13 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        shape, over = x.shape[-self.inputs :], tuple(range(-self.inputs, 0))
+        shape = x.shape[-self.inputs :]
         names = ("heads", None) if self.inputs == 2 else (None,)
-        y = x.astype(jnp.float32)
-        if self.kind == "layer":
-            y = y - y.mean(over, keepdims=True)
-        y = y * jax.lax.rsqrt((y * y).mean(over, keepdims=True) + self.epsilon)
-        y = y * parameter(self, "scale", ONES, shape, names)
+        scale = parameter(self, "scale", ONES, shape, names)
+        bias = None
         if self.bias and self.kind == "layer":
-            y = y + parameter(self, "bias", ZEROS, shape, names)
-        return y.astype(x.dtype)
+            bias = parameter(self, "bias", ZEROS, shape, names)
+        return normalize(x, scale, bias, self.kind == "layer", self.epsilon)
 
 
 class Attention(nn.Module):
@@ -185,7 +177,8 @@ class Attention(nn.Module):
         if self.want_weights:
             y, weights = reference_attention(q, k, v, context.segment_ids, **options)
         else:
-            y = attention(q, k, v, context.segment_ids, backend=spec.backend, **options)
+            options |= dict(backend=spec.backend, examples=context.examples)
+            y = attention(q, k, v, context.segment_ids, **options)
         y = constrain(y, "batch", "tokens", "heads", None)
         out = Dense(
             (h, w, d), ("heads", None, "embed"), spec.out_std, spec.biases.out, 2, name="out"
