@@ -172,6 +172,18 @@ def interpret(arguments: list[str]) -> int:
     return DONE
 
 
+def embed(arguments: list[str]) -> int:
+    """Write the embeddings of all sequences of a file, with ids in its order; resumable."""
+    from biofm_jax.embed.command import Embed, Job
+
+    options = _parse(Embed, arguments, "embed")
+    job = Job(options)
+    title = "dry run: nothing was written" if options.dry_run else "embedded"
+    row = job.dry_run() if options.dry_run else job.run()
+    _print_rows(title, [row], options.json, across=False)
+    return DONE
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
     """Write the results and runs under some folders to one HTML page and a Markdown table.
@@ -205,6 +217,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": evaluate,
     "sweep": sweep,
     "interpret": interpret,
+    "embed": embed,
     "report": report,
     "data": data,
 }

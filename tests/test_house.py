@@ -24,7 +24,7 @@ ROOMS = (
     ("interpret",),
     ("evaluate",),
     ("experiment",),
-    ("compare", "sweep", "interpretation", "catalogue", "cli_data"),
+    ("compare", "sweep", "embed", "interpretation", "catalogue", "cli_data"),
     ("cli",),
 )
 

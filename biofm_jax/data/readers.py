@@ -51,16 +51,19 @@ def read_records(
     column: str = "",
     id_column: str = "",
     wrap: Callable[[BinaryIO], BinaryIO] = lambda raw: raw,
+    unique: bool = True,
 ) -> Iterator[Record]:
     """Records of a file whose ending names its format; bad ones go to `bad`.
 
     Args:
-        path: .fasta .fa .faa, .csv .tsv, .smi .txt, each also with .gz behind.
+        path: .fasta .fa .faa, .csv .tsv, .smi, .txt, each also with .gz behind. A line of a .txt
+            file is a SMILES and its name, or for another kind a text.
         kind: "protein" or "molecule".
         bad: collects what cannot be read.
         column: column of a table with the text; empty takes the first known name.
         id_column: column of a table with the id; empty takes a known name or the line number.
         wrap: put around the raw file, for a progress bar by bytes.
+        unique: a repeated id is bad; all ids are kept in memory to tell.
 
     Raises:
         UserError: the file is missing, empty, of unknown ending, cut short, not UTF-8 as a
@@ -76,10 +79,12 @@ def read_records(
             records = _table(path, lines, bad, delimiter, known, id_column)
         elif ending in SMILES_ENDINGS and kind == "molecule":
             records = _smiles(lines, bad)
+        elif ending == ".txt":
+            records = _texts(lines, bad)
         else:
             formats = ", ".join((*FASTA_ENDINGS[:3], *TABLE_ENDINGS, ".smi, each also .gz"))
             raise UserError(f"{path}: unknown ending {ending!r} for {kind}; rename to {formats}")
-        yield from _unique(records, bad)
+        yield from _unique(records, bad) if unique else records
 
 
 def file_ending(path: Path) -> str:
@@ -222,7 +227,7 @@ def column_index(path: Path, header: list[str], names: tuple[str, ...]) -> int:
     wanted = " or ".join(repr(name) for name in names)
     raise UserError(
         f"{path}, line 1: no column {wanted}; it has {', '.join(header)}. "
-        "Name the right one with --data.column"
+        "Name the right one with --data.column (--column of `biofm embed`)"
     )
 
 
@@ -237,6 +242,16 @@ def _smiles(lines: Iterable[tuple[int, str]], bad: BadRecords) -> Iterator[Recor
             continue
         else:
             yield Record(number, fields[1].strip() if len(fields) > 1 else str(number), fields[0])
+
+
+def _texts(lines: Iterable[tuple[int, str]], bad: BadRecords) -> Iterator[Record]:
+    for number, line in lines:
+        if not line.strip():
+            bad.add(number, "empty line", "drop the line")
+        elif "\ufffd" in line:
+            bad.add(number, *NOT_UTF8)
+        else:
+            yield Record(number, str(number), line.strip())
 
 
 def _unique(records: Iterable[Record], bad: BadRecords) -> Iterator[Record]:
