@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks import results
 
-PARTS = ("train_step", "packing", "checkpoint", "compile", "restart", "recompile", "lora")
+PARTS = ("train_step", "embed", "packing", "checkpoint", "compile", "restart", "recompile", "lora")
 
 
 def main() -> int:

@@ -70,9 +70,9 @@ class Embed:
         json: print JSON instead of a table.
     """
 
-    model: tyro.conf.Positional[str]
-    input: tyro.conf.Positional[Path]
-    out: tyro.conf.Positional[Path]
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    input: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="INPUT")]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     pooling: Pooling = "mean"
     layers: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ...")] = ()
     dtype: Literal["float32", "float16"] = "float32"
