@@ -27,7 +27,7 @@ CONTENDERS = {
     "file": "transformers SDPA, in file order, batches of 8",
 }
 PEERS = {"sorted": (True, 8), "single": (True, 1), "file": (False, 8)}
-ROW, PROTEINS = 1024, {"8M": 64, "35M": 24}
+ROW, PROTEINS = 1024, {"8M": 48, "35M": 16}
 Embed = Callable[[], "tuple"]  # -> ((n, d) float32 vectors, share of real tokens)
 
 
