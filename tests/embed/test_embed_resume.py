@@ -74,7 +74,7 @@ def test_killed_and_started_again_it_writes_the_same_bytes(embed, fasta, tmp_pat
     assert code == 0 and row["done"] == "before"
 
 
-def stopped(embed, fasta, out, monkeypatch, after=2):
+def stopped(embed, fasta, out, monkeypatch, after=2, options=()):
     """Parts of a job whose disk was full after some of them."""
     made = []
     write = tables.pq.ParquetWriter.write_table
@@ -87,7 +87,7 @@ def stopped(embed, fasta, out, monkeypatch, after=2):
 
     with monkeypatch.context() as patch:
         patch.setattr(tables.pq.ParquetWriter, "write_table", full)
-        code, error = embed(fasta, out)
+        code, error = embed(fasta, out, *options)
     assert code == 2 and "no space left" in error and "finished parts are kept" in error
     assert not out.exists()
 
@@ -121,6 +121,17 @@ def test_parts_of_another_job_are_refused(embed, fasta, tmp_path, monkeypatch):
     (tmp_path / "out.parquet.parts" / "job.json").write_text("{")
     code, error = embed(fasta, out)
     assert code == 2 and "damaged; delete" in error
+
+
+def test_a_lower_tolerance_is_heard_when_a_job_goes_on(embed, fasta, tmp_path, monkeypatch):
+    fasta.write_text(fasta.read_text() + ">bad\nM1\n")
+    out, tolerant = tmp_path / "out.parquet", ("--tolerance", "0.01")
+    stopped(embed, fasta, out, monkeypatch, options=tolerant)
+    code, error = embed(fasta, out)
+    assert code == 2 and "1 of 401 records are bad" in error
+    code, row = embed(fasta, out, *tolerant)
+    assert code == 0 and (row["sequences"], row["bad"]) == (400, 1)
+    assert row["parts_from_before"] == 2
 
 
 def test_a_file_at_out_is_not_overwritten(embed, fasta, tmp_path):
