@@ -27,6 +27,7 @@ ROOMS = (
     (
         "compare",
         "sweep",
+        "embed",
         "interpretation",
         "generation",
         "catalogue",
