@@ -25,7 +25,7 @@ def published_tensors(
         Name and array, in the table's order. Tied tensors come once.
     """
     leaves = by_path(params)
-    for place in places(family.tensors(spec), by_path(model_shapes(spec)), spec.layers):
+    for place in places(family.tensors(spec), by_path(model_shapes(spec))):
         if wanted is None or place.name in wanted:
             yield place.name, published_tensor(leaves, place)
 

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 
-from biofm_jax.models.transformer import TransformerSpec
+from biofm_jax.models.encoder_decoder import Spec
 from biofm_jax.zoo.tensors import Tensor
 
 
@@ -30,9 +30,9 @@ class Family:
     """
 
     name: str
-    tensors: Callable[[TransformerSpec], list[Tensor]]
-    spec_of: Callable[[dict], TransformerSpec]
-    config_of: Callable[[TransformerSpec], dict]
+    tensors: Callable[[Spec], list[Tensor]]
+    spec_of: Callable[[dict], Spec]
+    config_of: Callable[[Spec], dict]
     prefix: str
     head: tuple[str, ...]
     copies: dict[str, str] = dataclasses.field(default_factory=dict)

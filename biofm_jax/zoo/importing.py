@@ -11,7 +11,7 @@ import numpy as np
 
 from biofm_jax.array_types import PyTree
 from biofm_jax.errors import UserError
-from biofm_jax.models.transformer import TransformerSpec
+from biofm_jax.models.encoder_decoder import Spec, replaced
 from biofm_jax.zoo.family import Family, canonical_names
 from biofm_jax.zoo.tensors import Place, by_path, places
 from biofm_jax.zoo.weights import InMemory, Weights
@@ -33,7 +33,7 @@ class Plan:
         left_out: names in the checkpoint of tensors that are no weights of the model.
     """
 
-    spec: TransformerSpec
+    spec: Spec
     family: Family
     shapes: PyTree
     places: list[Place]
@@ -42,7 +42,7 @@ class Plan:
     left_out: list[str]
 
 
-def plan_import(weights: Weights, family: Family, spec: TransformerSpec) -> Plan:
+def plan_import(weights: Weights, family: Family, spec: Spec) -> Plan:
     """Lay out an import, or say all that stands in its way.
 
     Args:
@@ -56,9 +56,9 @@ def plan_import(weights: Weights, family: Family, spec: TransformerSpec) -> Plan
     names = canonical_names(list(weights.tensors), family)
     of_head = {t.name for t in family.tensors(spec) if t.name.startswith(family.head)}
     if of_head and not of_head & names.keys():
-        spec = dataclasses.replace(spec, head=None)
+        spec = replaced(spec, head=None)
     shapes = model_shapes(spec)
-    found = places(family.tensors(spec), by_path(shapes), spec.layers)
+    found = places(family.tensors(spec), by_path(shapes))
     wanted = {place.name for place in found}
     copies = [(copy, original) for copy, original in family.copies.items()
               if copy in names and copy not in wanted]  # fmt: skip
@@ -87,7 +87,7 @@ def plan_import(weights: Weights, family: Family, spec: TransformerSpec) -> Plan
     return Plan(spec, family, shapes, found, names, copies, left_out)
 
 
-def model_shapes(spec: TransformerSpec) -> PyTree:
+def model_shapes(spec: Spec) -> PyTree:
     """The shapes of a model's parameters; nothing is allocated."""
     return jax.eval_shape(lambda key: spec.build().init(key, None), jax.random.key(0))
 
@@ -137,7 +137,7 @@ def read_params(
     return jax.tree.unflatten(jax.tree.structure(plan.shapes), list(leaves.values()))
 
 
-def params_of(arrays: dict[str, np.ndarray], family: Family, spec: TransformerSpec) -> PyTree:
+def params_of(arrays: dict[str, np.ndarray], family: Family, spec: Spec) -> PyTree:
     """The parameters held in a state dict of arrays; raises as `plan_import`."""
     weights = InMemory(arrays)
     return read_params(weights, plan_import(weights, family, spec))
