@@ -13,6 +13,7 @@ from biofm_jax.data.bad_records import BadText
 from biofm_jax.data.in_memory import pack_examples
 from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
+from biofm_jax.models.encoder_decoder import Spec, encoder_alone
 from biofm_jax.models.heads import pool as pool_hidden
 from biofm_jax.models.transformer import TransformerSpec
 
@@ -32,7 +33,7 @@ class Encoder:
     """
 
     name: str
-    spec: TransformerSpec
+    spec: Spec
     data: SequenceData
     params: Any = None
 
@@ -83,6 +84,8 @@ class Encoder:
     ) -> Features:
         """A function from texts to (n, d) float32 pooled hidden states of the frozen model.
 
+        Of an encoder-decoder, those of its encoder.
+
         Args:
             seed: of random parameters.
             pooling: the "mean" over tokens, or the first token's vector ("cls"); None: the
@@ -122,8 +125,9 @@ class Encoder:
         return embed
 
 
-def _cut(spec: TransformerSpec, params: Any, layer: int | None) -> tuple[TransformerSpec, Any]:
+def _cut(spec: Spec, params: Any, layer: int | None) -> tuple[TransformerSpec, Any]:
     """The model without its head and, if a layer is named, without what comes after it."""
+    spec, params = encoder_alone(spec, params)
     params = {name: part for name, part in params.items() if name != "head"}
     spec = dataclasses.replace(spec, head=None)
     if layer is None:
@@ -139,7 +143,7 @@ def _cut(spec: TransformerSpec, params: Any, layer: int | None) -> tuple[Transfo
 
 
 @functools.lru_cache(maxsize=4)
-def _initialiser(spec: TransformerSpec) -> Callable:
+def _initialiser(spec: Spec) -> Callable:
     """Key -> random parameters, compiled once for all seeds."""
     model = spec.build()
     return jax.jit(lambda key: model.init(key, None))

@@ -185,6 +185,13 @@ def apply_pair(
     return dataclasses.replace(out, source=encoded)
 
 
+def encoder_alone(spec: Spec, params: PyTree) -> tuple[TransformerSpec, PyTree]:
+    """The stack that reads, with its parameters: of two stacks the encoder, else the model."""
+    if not isinstance(spec, EncoderDecoderSpec):
+        return spec, params
+    return spec.encoder, _of_stack(params, "encoder")
+
+
 def _joined(encoder: PyTree, decoder: PyTree) -> PyTree:
     """The two trees of stacks as one; the table of tokens is the encoder's."""
 
