@@ -27,11 +27,14 @@ def _model(layers: int, width: int, heads: int, head: int, feedforward: int) -> 
     return replaced(T5.spec_of({"vocab_size": 33, **sizes}), special=(CLS, PAD, EOS))
 
 
+NO_DECAY = (*OptimizerSpec().no_decay, "relative$")
 experiment = Experiment(
     model=_model(layers=6, width=512, heads=8, head=64, feedforward=2048),
     data=ProteinData(max_tokens=512, segments=8),
     objective=Denoising(rate=0.15),
-    optimizer=OptimizerSpec(learning_rate=1e-3, schedule="linear", warmup=2000, b2=0.98),
+    optimizer=OptimizerSpec(
+        learning_rate=1e-3, schedule="linear", warmup=2000, b2=0.98, no_decay=NO_DECAY
+    ),
     loop=LoopSpec(steps=200_000, batch_size=16, eval_every=1000, checkpoint_every=1000),
     tasks=("flip_gb1/low_vs_high", "flip_gb1/three_vs_rest"),
 )
@@ -43,7 +46,7 @@ variants = {
         experiment,
         model=_model(layers=2, width=48, heads=4, head=16, feedforward=96),
         data=ProteinData(max_tokens=128, segments=4, holdout=0.1),
-        optimizer=OptimizerSpec(learning_rate=3e-3, warmup=2),
+        optimizer=OptimizerSpec(learning_rate=3e-3, warmup=2, no_decay=NO_DECAY),
         loop=LoopSpec(steps=2, batch_size=8, log_every=1, checkpoint_every=2),
     ),
 }

@@ -19,7 +19,7 @@ from biofm_jax.parity.references import PAD, random_tokens, save
 from biofm_jax.parity.t5_models import t5_references
 from biofm_jax.zoo.config import read_config
 from biofm_jax.zoo.exporting import published_tensors
-from biofm_jax.zoo.importing import params_of, plan_import, read_params
+from biofm_jax.zoo.importing import model_shapes, params_of, plan_import, read_params
 from biofm_jax.zoo.t5 import T5, T5_ENCODER
 from biofm_jax.zoo.weights import open_weights
 
@@ -74,6 +74,22 @@ def test_buckets_at_every_distance(sizes, causal):
     )
     ours = relative_buckets(differences, Relative(*sizes), causal)
     np.testing.assert_array_equal(ours, theirs.numpy())
+
+
+# name -> family, sizes of `config.json`, parameters as the published class counts them.
+PUBLISHED = {
+    "prot_t5_xl_uniref50": (T5, (128, 1024, 128, 16384, 24, 32), 2_818_830_336),
+    "prot_t5_xl_half_uniref50-enc": (T5_ENCODER, (128, 1024, 128, 16384, 24, 32), 1_208_141_824),
+    "SciFive-base-Pubmed_PMC": (T5, (32128, 768, 64, 3072, 12, 12), 222_903_552),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_of_published_sizes(name):
+    family, sizes, parameters = PUBLISHED[name]
+    fields = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
+    shapes = model_shapes(family.spec_of(dict(zip(fields, sizes, strict=True))))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == parameters
 
 
 def arrays(weights) -> dict:
