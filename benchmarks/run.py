@@ -18,7 +18,9 @@ from pathlib import Path
 
 from benchmarks import results
 
-PARTS = ("train_step", "packing", "checkpoint", "compile", "restart", "recompile", "lora")
+PARTS = (
+    "train_step", "packing", "checkpoint", "compile", "restart", "recompile", "lora", "generate",
+)  # fmt: skip
 
 
 def main() -> int:

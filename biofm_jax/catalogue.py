@@ -8,7 +8,8 @@ from biofm_jax.errors import UserError
 from biofm_jax.evaluate.domains import domain_of, place_of
 from biofm_jax.evaluate.task import all_tasks
 from biofm_jax.experiment import load_experiment
-from biofm_jax.zoo.esm2 import ESM2
+from biofm_jax.parity.ledger import read_ledger
+from biofm_jax.zoo.registry import PUBLISHED
 
 
 def experiments() -> list[dict]:
@@ -34,19 +35,20 @@ def experiments() -> list[dict]:
 
 
 def models() -> list[dict]:
-    """Published models whose architecture is here."""
+    """Published models that can be imported, in the survey's order, and their family's parity."""
+    met = read_ledger(Path("PARITY.md"))
     return [
         {
-            "name": f"esm2_{size.lower()}",
-            "domain": domain_of("protein"),
-            "modality": "protein",
-            "objective": "MaskedLM",
-            "layers": spec.layers,
-            "width": spec.width,
-            "heads": spec.heads,
-            "licence": "MIT",
+            "name": model.name,
+            "family": model.family.name,
+            "domain": domain_of(model.modality),
+            "modality": model.modality,
+            "objective": model.objective,
+            "parameters": model.parameters,
+            "licence": model.licence,
+            "parity": met.get(model.family.name, "run `biofm parity`"),
         }
-        for size, spec in ESM2.items()
+        for model in sorted(PUBLISHED.values(), key=lambda model: place_of(model.modality))
     ]
 
 

@@ -26,6 +26,7 @@ from biofm_jax.train.loop import Fit, LoopSpec, fit
 from biofm_jax.train.mesh import MeshSpec
 from biofm_jax.train.optimizer import OptimizerSpec
 from biofm_jax.train.step import Program, build_program
+from biofm_jax.zoo.store import is_stored, load_stored
 
 EXPERIMENT = "experiment.json"
 
@@ -327,7 +328,8 @@ def load_encoder(name: str) -> Encoder:
 
     Args:
         name: the folder of a run, for its last checkpoint; `FOLDER@best` for the one with the
-            lowest held-out loss; `random:EXPERIMENT.py[:variant]` for an untrained control.
+            lowest held-out loss; the folder of an import; `random:EXPERIMENT.py[:variant]` for an
+            untrained control.
 
     Raises:
         UserError: no run, checkpoint or experiment of that name.
@@ -337,11 +339,14 @@ def load_encoder(name: str) -> Encoder:
         return Encoder(name, experiment.model, experiment.data)
     folder, _, which = name.partition("@")
     workdir = Path(folder)
+    if not which and is_stored(workdir):
+        return _stored_encoder(workdir)
     path = workdir / EXPERIMENT
     if which not in ("", "best") or not path.is_file():
         raise UserError(
             f"{name} is no run: {path} does not exist. Give the --workdir of a finished "
-            "`biofm train` (or FOLDER@best), or random:EXPERIMENT.py"
+            "`biofm train` (or FOLDER@best), the folder of a `biofm import`, or "
+            "random:EXPERIMENT.py"
         )
     experiment = Experiment.from_json(_located(_read_json(path), workdir))
     one = MeshSpec(data=1).build(jax.devices()[:1])
@@ -358,3 +363,13 @@ def load_encoder(name: str) -> Encoder:
     if found is None:
         raise UserError(f"{workdir} has no checkpoint yet; let `biofm train` reach one")
     return Encoder(workdir.name, experiment.model, experiment.data, found.state.params)
+
+
+def _stored_encoder(folder: Path) -> Encoder:
+    stored = load_stored(folder)
+    if stored.data is None:
+        raise UserError(
+            f"{folder} was imported without a tokenizer, so no text can be read with it: import "
+            "it again with --tokenizer FOLDER (models of cells and records: `biofm export` only)"
+        )
+    return Encoder(folder.name, stored.spec, stored.data, stored.params())

@@ -24,7 +24,18 @@ ROOMS = (
     ("interpret",),
     ("evaluate",),
     ("experiment",),
-    ("compare", "sweep", "interpretation", "catalogue", "cli_data"),
+    (
+        "compare",
+        "sweep",
+        "interpretation",
+        "generation",
+        "catalogue",
+        "cli_data",
+        "publishing",
+        "parity",
+    ),
+    ("cli_output",),
+    ("cli_models",),
     ("cli",),
 )
 

@@ -13,7 +13,7 @@ from biofm_jax.data.bad_records import BadText
 from biofm_jax.data.in_memory import pack_examples
 from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
-from biofm_jax.models.encoder_decoder import Spec, encoder_alone
+from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec, encoder_alone
 from biofm_jax.models.heads import pool as pool_hidden
 from biofm_jax.models.transformer import TransformerSpec
 
@@ -46,6 +46,13 @@ class Encoder:
         if self.params is not None:
             return self.params
         return _initialiser(self.spec)(jax.random.key(seed))
+
+    def reader(self) -> "Encoder":
+        """The stack that reads texts: of an encoder-decoder the encoder, else the model itself."""
+        if not isinstance(self.spec, EncoderDecoderSpec):
+            return self
+        params = None if self.params is None else encoder_alone(self.spec, self.params)[1]
+        return dataclasses.replace(self, spec=self.spec.encoder, params=params)
 
     def features_for_seeds(
         self, pooling: Pooling | None = None, layer: int | None = None
@@ -96,7 +103,8 @@ class Encoder:
         Raises:
             UserError: the model has no such layer.
         """
-        spec, params = _cut(self.spec, self.params_for(seed), layer)
+        spec, params = encoder_alone(self.spec, self.params_for(seed))
+        spec, params = cut_above(spec, params, layer)
         if pooling is not None:
             spec = dataclasses.replace(spec, pooling={"mean": "mean", "cls": "first"}[pooling])
         model = spec.build()
@@ -125,9 +133,8 @@ class Encoder:
         return embed
 
 
-def _cut(spec: Spec, params: Any, layer: int | None) -> tuple[TransformerSpec, Any]:
+def cut_above(spec: TransformerSpec, params: Any, layer: int | None) -> tuple[TransformerSpec, Any]:
     """The model without its head and, if a layer is named, without what comes after it."""
-    spec, params = encoder_alone(spec, params)
     params = {name: part for name, part in params.items() if name != "head"}
     spec = dataclasses.replace(spec, head=None)
     if layer is None:

@@ -129,6 +129,12 @@ def take_rows(cache: Cache, rows: Int32[ArrayLike, " n"]) -> Cache:
     return Cache(cache.keys[:, rows], cache.values[:, rows], cache.lengths[rows], source)
 
 
+def cache_bytes(spec, rows: int, size: int) -> int:
+    """Memory of a cache of so many rows with room for `size` tokens each."""
+    numbers = 2 * spec.layers * rows * size * spec.key_heads * spec.head_size
+    return numbers * spec.compute_dtype.itemsize
+
+
 def stored(spec, params: PyTree) -> PyTree:
     """Parameters in the compute dtype, so that a loop does not cast them for every token."""
 

@@ -7,6 +7,7 @@ the difference of positions; between examples there is no attention.
 
 import dataclasses
 import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -58,12 +59,15 @@ class Rotary:
             in GPT-J).
         interleaved: pairs are neighbours (GPT-J) rather than halves (GPT-NeoX, LLaMA, ESM-2).
         longer: slower angles for longer rows; None: as they are.
+        rounded: type that the frequencies were rounded to in pretraining; the published ESM-2
+            models learned theirs in float16.
     """
 
     base: float = 10_000.0
     fraction: float = 1.0
     interleaved: bool = False
     longer: LongerContext | None = None
+    rounded: Literal["float32", "float16"] = "float32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +131,8 @@ def rotary_tables(positions: Tokens, rotary: Rotary, head_width: int) -> Tables:
     """
     width = rotated_width(rotary, head_width)
     frequencies = 1.0 / (rotary.base ** (jnp.arange(0, width, 2, dtype=jnp.float32) / width))
+    if rotary.rounded == "float16":
+        frequencies = frequencies.astype(jnp.float16).astype(jnp.float32)
     if rotary.longer is not None:
         frequencies = _slowed(frequencies, rotary.longer)
     angles = jnp.asarray(positions, jnp.float32)[..., None] * frequencies

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from biofm_jax.data.batch import Batch
+from biofm_jax.models.cache import extend, prefill
 from biofm_jax.parity.references import PAD, Expected
 from biofm_jax.zoo.exporting import published_tensors
 from biofm_jax.zoo.family import Family
@@ -93,6 +94,22 @@ def invariances(model, params, tokens: np.ndarray) -> dict[str, float]:
             errors[name] = max(errors[name], relative_error(other, single))
         start += length
     return errors
+
+
+def cached(model, params, tokens: np.ndarray) -> float:
+    """How far the logits of a causal model read token by token are from those read at once."""
+    lengths = (tokens != PAD).sum(1).astype(np.int32)
+    start = int(lengths.min()) - 2  # of every prompt; the rest comes in two steps of one token
+    together = np.asarray(model.apply(params, padded_batch(tokens)).logits)
+    cache, logits = jax.jit(lambda t, n: prefill(model, params, t, n, tokens.shape[1]))(
+        tokens[:, :start], np.full(len(tokens), start, np.int32)
+    )
+    step = jax.jit(lambda cache, t: extend(model, params, cache, t))
+    said = [np.asarray(logits)[:, 0]]
+    for column in (start, start + 1):
+        cache, logits = step(cache, tokens[:, column : column + 1])
+        said.append(np.asarray(logits)[:, 0])
+    return relative_error(np.stack(said, 1), together[:, start - 1 : start + 2])
 
 
 def bf16_deviation(spec: Any, params, tokens: np.ndarray) -> float:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from biofm_jax.data.batch import Batch
+from biofm_jax.models.cache import extend, prefill
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, replaced
 from biofm_jax.parity.measures import (
     gradient_error,
@@ -156,6 +157,23 @@ def invariances(model, params, rows: Rows) -> dict[str, float]:
     return errors
 
 
+def cached(model, params, rows: Rows) -> float:
+    """How far a decoder read token by token is from the same read at once, behind one encoding."""
+    whole = rows.padded()
+    start = min(WRITTEN) - 2  # of every prompt; the rest comes in two steps of one token
+    together = np.asarray(jax.jit(lambda b: model.apply(params, b).logits)(whole))
+    read = jax.jit(lambda t, n, s: prefill(model, params, t, n, rows.tokens.shape[1], s))
+    cache, logits = read(
+        rows.tokens[:, :start], np.full(len(rows.tokens), start, np.int32), whole.source
+    )
+    step = jax.jit(lambda cache, t: extend(model, params, cache, t))
+    said = [np.asarray(logits)[:, 0]]
+    for column in (start, start + 1):
+        cache, logits = step(cache, rows.tokens[:, column : column + 1])
+        said.append(np.asarray(logits)[:, 0])
+    return relative_error(np.stack(said, 1), together[:, start - 1 : start + 2])
+
+
 def bf16_deviation(spec: Any, params, rows: Rows) -> float:
     """Relative difference of the outputs computed in bfloat16 from those in float32."""
     batch, real = rows.padded(), rows.tokens != PAD
@@ -170,8 +188,8 @@ def bf16_deviation(spec: Any, params, rows: Rows) -> float:
 def measures(model, params, reference: Any, family: Family) -> dict[str, float]:
     """All of the above for one small random model; arguments as of `against_reference`."""
     rows = random_rows(model.spec)
-    return (
-        against_reference(model, params, reference, rows, family)
-        | invariances(model, params, rows)
-        | {"bf16": bf16_deviation(model.spec, params, rows)}
-    )
+    figures = against_reference(model, params, reference, rows, family)
+    figures |= invariances(model, params, rows)
+    if rows.source is not None:
+        figures["cached"] = cached(model, params, rows)
+    return figures | {"bf16": bf16_deviation(model.spec, params, rows)}

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,15 @@ class Reference:
     Attributes:
         family: whose parity it measures.
         variant: what distinguishes it from the family's other ones.
-        build: makes a torch module in evaluation mode; its parameters are drawn anew.
+        build: makes a torch module in evaluation mode whose parameters are drawn anew, and which
+            writes its published files with `save_pretrained(folder)`.
+        measures: `(ours, params, theirs, family) -> figures`, where not the usual ones.
     """
 
     family: Family
     variant: str
     build: Callable[[], Any]
+    measures: Callable[..., dict[str, float]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,11 +77,6 @@ def randomised(model: Any) -> Any:
             spread = 0.1 if parameter.ndim == 1 else 0.5 * parameter.shape[-1] ** -0.5
             parameter.copy_(offset + spread * torch.randn_like(parameter))
     return model.eval()
-
-
-def save(model: Any, folder: Path) -> None:
-    """Write weights and configuration as transformers publishes them."""
-    model.save_pretrained(folder)
 
 
 def expected(model: Any, tokens: np.ndarray) -> Expected:

@@ -7,6 +7,12 @@ language model", doi 10.1126/science.ade2574; Rives et al. 2021, doi 10.1073/pna
 transformers' `esm`.
 """
 
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from biofm_jax.errors import UserError
 from biofm_jax.models.embedding import TokenDropout
 from biofm_jax.models.heads import LanguageHead
 from biofm_jax.models.positions import Learned, Rotary
@@ -59,8 +65,6 @@ def spec_of(config: dict) -> TransformerSpec:
     positions = Rotary(base=config.get("rope_theta", 10_000.0))
     if kind == "absolute":
         positions = Learned(config["max_position_embeddings"] - OFFSET, OFFSET)
-    pad = config["pad_token_id"]
-    eos = config.get("eos_token_id")
     return TransformerSpec(
         vocabulary=config["vocab_size"],
         layers=config["num_hidden_layers"],
@@ -71,7 +75,6 @@ def spec_of(config: dict) -> TransformerSpec:
         positions=positions,
         embedding_norm=bool(config.get("emb_layer_norm_before")),
         token_dropout=TokenDropout(config["mask_token_id"]) if config["token_dropout"] else None,
-        special=tuple(sorted({CLS, pad, EOS if eos is None else eos})),
         head=LanguageHead(tied=config.get("tie_word_embeddings", True)),
         init_std=config.get("initializer_range", 0.02),
     )
@@ -103,6 +106,32 @@ def config_of(spec: TransformerSpec) -> dict:
     }
 
 
+def settle(spec: TransformerSpec, matching: Callable[[str], list]) -> TransformerSpec:
+    """Rotary frequencies as the checkpoint has them: those of ESM-2 were rounded in pretraining.
+
+    Raises:
+        UserError: they are of another kind than this package computes.
+    """
+    if not isinstance(spec.positions, Rotary):
+        return spec
+    computed = _frequencies(spec)
+    for stored in matching(r"rotary_embeddings\.inv_freq$"):
+        other_size = stored.shape != computed.shape  # as other tensors will be, which are listed
+        if other_size or np.allclose(stored, computed, rtol=1e-6, atol=0):
+            continue
+        if not np.allclose(stored, computed.astype(np.float16), rtol=1e-6, atol=0):
+            raise UserError("rotary_embeddings.inv_freq holds frequencies of another base or width")
+        return dataclasses.replace(
+            spec, positions=dataclasses.replace(spec.positions, rounded="float16")
+        )
+    return spec
+
+
+def _frequencies(spec: TransformerSpec) -> np.ndarray:
+    width = spec.head_size
+    return 1.0 / spec.positions.base ** (np.arange(0, width, 2, dtype=np.float32) / width)
+
+
 ESM = Family(
     name="esm",
     tensors=tensors,
@@ -115,10 +144,11 @@ ESM = Family(
         "lm_head.decoder.bias": "lm_head.bias",
     },
     left_out=(
-        r"rotary_embeddings\.inv_freq$",  # computed
+        r"rotary_embeddings\.inv_freq$",  # computed; see `settle`
         r"embeddings\.position_ids$",
         r"^esm\.contact_head\.regression\.",  # read by `interpret.contacts`
         r"^esm\.pooler\.",
     ),
+    settle=settle,
     reference="transformers EsmForMaskedLM",
 )

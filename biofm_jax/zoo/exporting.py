@@ -1,41 +1,198 @@
-"""Parameters back to published tensors: the inverse of an import, to the last bit."""
+"""Parameters back to published files: the inverse of an import, to the last bit."""
 
-from collections.abc import Iterator, Sequence
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import ml_dtypes  # noqa: F401  (NumPy then knows bfloat16 by name)
 import numpy as np
+from safetensors.numpy import save_file
 
 from biofm_jax.array_types import PyTree
+from biofm_jax.data.published_tokenizers import copy_tokenizer
+from biofm_jax.errors import UserError
+from biofm_jax.files import write_whole
+from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec
+from biofm_jax.zoo.family import Family
 from biofm_jax.zoo.importing import model_shapes
+from biofm_jax.zoo.store import CONFIG, TOKENIZER, Stored
 from biofm_jax.zoo.tensors import Place, by_path, places
+from biofm_jax.zoo.weights import TORCH_ENDINGS
+
+ONE_FILE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 
 
 def published_tensors(
-    params: PyTree, family: Any, spec: Any, wanted: Sequence[str] | None = None
+    params: PyTree, family: Family, spec: Spec
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Every tensor of the family's table, float32, one at a time.
+    """Every tensor of the family's table, float32, one at a time; tied ones come once.
 
     Args:
         params: as the model's `init` makes them, on any devices.
         family: of the model.
         spec: its architecture.
-        wanted: names in the table; None: all.
-
-    Yields:
-        Name and array, in the table's order. Tied tensors come once.
     """
     leaves = by_path(params)
-    for place in places(family.tensors(spec), by_path(model_shapes(spec))):
-        if wanted is None or place.name in wanted:
-            yield place.name, published_tensor(leaves, place)
+    for place in model_places(family, spec):
+        yield place.name, published_tensor(leaves, place)
+
+
+def model_places(family: Family, spec: Spec) -> list[Place]:
+    """Where each tensor of the family's table lies in a model's parameters."""
+    return places(family.tensors(spec), by_path(model_shapes(spec)))
 
 
 def published_tensor(leaves: dict[str, Any], place: Place) -> np.ndarray:
-    """One tensor of the table, float32.
-
-    Args:
-        leaves: the parameters by path.
-        place: where it lies.
-    """
+    """One tensor of the table, float32, from parameters by path."""
     piece = np.asarray(leaves[place.path][place.slices])
     return np.ascontiguousarray(place.layout.to_published(piece))
+
+
+def export_stored(stored: Stored, out: Path, advance: Callable[[int], None]) -> list[Path]:
+    """Write an imported model as it was published: names, types, shards, configuration, tokenizer.
+
+    Weights that came from torch files are written as safetensors of the same names.
+
+    Args:
+        stored: the model.
+        out: the folder; it must not exist.
+        advance: takes the number of tensors written since its last call.
+
+    Returns:
+        The files.
+    """
+    leaves = by_path(stored.params())
+    at = {place.name: place for place in model_places(stored.family, stored.spec)}
+    aside = stored.left_out()
+    shards: dict[str, dict[str, tuple[str, str]]] = {}
+    for name, facts in stored.record["tensors"].items():
+        shard = shards.setdefault(_safe_name(facts["file"]), {})
+        shard[facts["as"]] = name, facts["dtype"]
+
+    def tensor(name: str, dtype: str) -> np.ndarray:
+        advance(1)
+        source = stored.family.copies.get(name, name) if name not in at else name
+        if source not in at:
+            return aside.read(name)
+        return published_tensor(leaves, at[source]).astype(np.dtype(dtype))
+
+    def fill(folder: Path) -> None:
+        for file, wanted in shards.items():
+            arrays = {original: tensor(*facts) for original, facts in wanted.items()}
+            metadata = stored.record["metadata"].get(file) or {"format": "pt"}
+            save_file(arrays, folder / file, metadata=metadata)
+        if (index := stored.record["index"]) is not None:
+            write_whole(folder / index["name"], index["text"])
+        elif len(shards) > 1:
+            _write_index(folder, {n: file for file, names in shards.items() for n in names})
+        config = stored.folder / CONFIG
+        if config.is_file():
+            shutil.copyfile(config, folder / CONFIG)
+        else:
+            _write_config(folder, stored.family, stored.spec)
+        if (stored.folder / TOKENIZER).is_dir():
+            copy_tokenizer(stored.folder / TOKENIZER, folder)
+
+    return _written(out, fill)
+
+
+def export_params(
+    params: PyTree, family: Family, spec: Spec, out: Path, advance: Callable[[int], None]
+) -> list[Path]:
+    """Write a model that was trained here in the layout of a published family, float32.
+
+    Args:
+        params: its parameters.
+        family: in whose layout.
+        spec: its architecture.
+        out: the folder; it must not exist.
+        advance: as of `export_stored`.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: the family's layout cannot hold this architecture.
+    """
+    try:
+        config = family.config_of(spec)
+        same = _decisive(family.spec_of(config)) == _decisive(spec)
+    except (AttributeError, KeyError, TypeError, StopIteration):
+        same = False
+    if not same:
+        raise UserError(
+            f"the layout of {family.name} cannot hold this architecture; another --family may"
+        )
+
+    def fill(folder: Path) -> None:
+        arrays = {}
+        for name, array in published_tensors(params, family, spec):
+            arrays[name] = array
+            advance(1)
+        save_file(arrays, folder / ONE_FILE, metadata={"format": "pt"})
+        _write_config(folder, family, spec)
+
+    return _written(out, fill)
+
+
+# What a `config.json` does not say, and what changes no output.
+_FREE = ("special", "pooling", "dropout", "attention_dropout", "dtype", "backend", "scan", "remat",
+         "init_std", "init_by_depth")  # fmt: skip
+
+
+def _decisive(spec: Spec) -> dict[str, Any]:
+    """What decides a model's outputs, in one form however it was written."""
+    if isinstance(spec, EncoderDecoderSpec):
+        return {
+            f"{name}.{field}": value
+            for name in ("encoder", "decoder")
+            for field, value in _decisive(getattr(spec, name)).items()
+        }
+    fields = {name: getattr(spec, name) for name in spec.__dataclass_fields__ if name not in _FREE}
+    return fields | {
+        "kv_heads": spec.key_heads,
+        "head_width": spec.head_size,
+        "feedforward": spec.hidden_width,
+    }
+
+
+def same_architecture(one: Spec, other: Spec) -> list[str]:
+    """The fields in which two architectures differ, as `width: 320 and 480`; none if equal."""
+    mine, yours = _decisive(one), _decisive(other)
+    return [f"{name}: {mine[name]} and {yours[name]}" for name in mine if mine[name] != yours[name]]
+
+
+def _written(out: Path, fill: Callable[[Path], None]) -> list[Path]:
+    if out.exists():
+        raise UserError(f"{out} exists; name a folder that does not")
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        fill(temporary)
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return sorted(out.iterdir())
+
+
+def _write_index(folder: Path, weight_map: dict[str, str]) -> None:
+    size = sum((folder / file).stat().st_size for file in set(weight_map.values()))
+    index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
+    write_whole(folder / INDEX, json.dumps(index, indent=2) + "\n")
+
+
+def _write_config(folder: Path, family: Family, spec: Spec) -> None:
+    write_whole(folder / CONFIG, json.dumps(family.config_of(spec), indent=2) + "\n")
+
+
+def _safe_name(file: str) -> str:
+    """The name of the safetensors file that stands for a file of weights."""
+    stem, ending = os.path.splitext(file)
+    if ending not in TORCH_ENDINGS:
+        return file
+    return f"{stem.replace('pytorch_model', 'model')}.safetensors"

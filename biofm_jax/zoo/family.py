@@ -8,6 +8,11 @@ from biofm_jax.models.encoder_decoder import Spec
 from biofm_jax.zoo.tensors import Tensor
 
 
+def _as_it_is(spec: Spec, matching: Callable[[str], list]) -> Spec:
+    """A spec that leaves nothing open."""
+    return spec
+
+
 @dataclasses.dataclass(frozen=True)
 class Family:
     """Models whose checkpoints have one layout.
@@ -26,6 +31,11 @@ class Family:
         copies: name of a tensor that may be saved twice -> name of the one it equals.
         left_out: patterns of tensors known to be no weights of the language model: tables that
             are computed, poolers, heads of other tasks. They are kept beside the model.
+        settle: spec and a function of a pattern -> the tensors whose names match it; returns the
+            spec with what the configuration leaves open and the tensors tell.
+        ignored: patterns of tensors of parts that the family does not have, such as the decoder
+            beside an encoder; they are neither read nor kept.
+        model_type: of its `config.json`, where it is not the name.
         reference: the implementation it is held to.
     """
 
@@ -37,7 +47,14 @@ class Family:
     head: tuple[str, ...]
     copies: dict[str, str] = dataclasses.field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    model_type: str = ""
+    settle: Callable[[Spec, Callable[[str], list]], Spec] = _as_it_is
     reference: str = ""
+
+    def ignores(self, name: str) -> bool:
+        """Whether a tensor belongs to a part that the family does not have."""
+        return any(re.search(pattern, name) for pattern in self.ignored)
 
     def leaves_out(self, name: str) -> bool:
         """Whether a tensor is known to be no weight of the language model."""
@@ -70,3 +87,37 @@ def canonical_names(names: list[str], family: Family) -> dict[str, str]:
             for name, original in found.items()
         }
     return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """One published model.
+
+    Attributes:
+        name: as typed.
+        family: of the model.
+        config: the fields of its `config.json` that decide the architecture.
+        modality: of what it reads.
+        tokens: of a row in pretraining.
+        objective: it was pretrained with.
+        source: where its weights are published, a model hub's name unless it says otherwise.
+        licence: of the weights; "none stated" where their page names none.
+        citation: of the paper.
+        parameters: of the language model; contact heads, poolers and other tasks' heads apart.
+    """
+
+    name: str
+    family: Family
+    config: dict
+    modality: str
+    tokens: int
+    objective: str
+    source: str
+    licence: str
+    citation: str
+    parameters: int
+
+    @property
+    def spec(self) -> Spec:
+        """The architecture."""
+        return self.family.spec_of(self.config)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,7 @@ class Plan:
         names: name in the table -> name in the checkpoint.
         copies: pairs (copy, original) of names in the table that must be equal.
         left_out: names in the checkpoint of tensors that are no weights of the model.
+        ignored: number of tensors of parts that the family does not have.
     """
 
     spec: Spec
@@ -40,6 +42,15 @@ class Plan:
     names: dict[str, str]
     copies: list[tuple[str, str]]
     left_out: list[str]
+    ignored: int = 0
+
+    def kept(self) -> dict[str, str]:
+        """Of each tensor that an export gives back: name in the table -> name in the checkpoint.
+
+        Those left out come by their names in the checkpoint.
+        """
+        mine = [place.name for place in self.places] + [copy for copy, _ in self.copies]
+        return {name: self.names[name] for name in mine} | {n: n for n in self.left_out}
 
 
 def plan_import(weights: Weights, family: Family, spec: Spec) -> Plan:
@@ -54,6 +65,10 @@ def plan_import(weights: Weights, family: Family, spec: Spec) -> Plan:
         UserError: tensors that are missing, unused or of another shape; they are listed.
     """
     names = canonical_names(list(weights.tensors), family)
+    spec = family.settle(
+        spec,
+        lambda pattern: [weights.read(n) for n in weights.tensors if re.search(pattern, n)],
+    )
     of_head = {t.name for t in family.tensors(spec) if t.name.startswith(family.head)}
     if of_head and not of_head & names.keys():
         spec = replaced(spec, head=None)
@@ -74,6 +89,9 @@ def plan_import(weights: Weights, family: Family, spec: Spec) -> Plan:
         for name, original in names.items()
         if name not in known and family.leaves_out(name)
     )
+    aside = {n for name, n in names.items() if name not in known and family.ignores(name)}
+    left_out = [name for name in left_out if name not in aside]
+    known |= {name for name, n in names.items() if n in aside}
     unused = [n for name, n in names.items() if name not in known and n not in left_out]
     wrong += [f"unused: {name} {weights.tensors[name].shape}" for name in sorted(unused)]
     if wrong:
@@ -84,7 +102,7 @@ def plan_import(weights: Weights, family: Family, spec: Spec) -> Plan:
             + "\n  ".join(wrong[:SHOWN])
             + more
         )
-    return Plan(spec, family, shapes, found, names, copies, left_out)
+    return Plan(spec, family, shapes, found, names, copies, left_out, len(aside))
 
 
 def model_shapes(spec: Spec) -> PyTree:

@@ -144,7 +144,8 @@ def _config_of(spec: TransformerSpec, architecture: str, **more) -> dict:
     name = published_activation(spec.activation)
     if spec.gated and spec.activation == "gelu":
         raise UserError('T5 gates with "gelu_tanh", not "gelu"; set activation')
-    pad, end = spec.special
+    # Of a model that was trained here, which of its special tokens are these is not known.
+    pad, end = spec.special if len(spec.special) == 2 else (0, 1)
     return {
         "model_type": "t5",
         "architectures": [architecture],
@@ -210,6 +211,7 @@ T5_ENCODER = Family(
     prefix="",
     head=(),
     copies={"encoder.embed_tokens.weight": "shared.weight"},
-    left_out=(r"^decoder\.", r"^lm_head\."),
+    ignored=(r"^decoder\.", r"^lm_head\."),
+    model_type="t5",
     reference="transformers T5EncoderModel",
 )

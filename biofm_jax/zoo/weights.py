@@ -46,7 +46,10 @@ class Weights:
     Attributes:
         tensors: name -> `Stored`.
         metadata: file name -> the metadata of its header.
+        index: name and text of the index of safetensors shards; None: there is none.
     """
+
+    index: dict[str, str] | None = None
 
     def __init__(self, files: list[Path]):
         """Read the headers.
@@ -128,6 +131,8 @@ def _open_index(path: Path) -> Weights:
     wrong += [f"{name} is in no shard's list" for name in weights.tensors.keys() - wanted.keys()]
     if wrong:
         raise UserError(f"{path} disagrees with its shards: {'; '.join(sorted(wrong)[:10])}")
+    if not any(_is_torch(Path(shard)) for shard in shards):
+        weights.index = {"name": path.name, "text": path.read_text()}
     return weights
 
 

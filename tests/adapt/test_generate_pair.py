@@ -10,6 +10,7 @@ import pytest
 from biofm_jax.adapt.beam import Beams
 from biofm_jax.adapt.encoder import Encoder
 from biofm_jax.adapt.generate import generate, read_prompts, rules
+from biofm_jax.adapt.likelihood import next_token_log_likelihood
 from biofm_jax.data.batch import Batch
 from biofm_jax.data.protein import ProteinData
 from biofm_jax.errors import UserError
@@ -86,11 +87,15 @@ def test_a_search_keeps_each_beam_with_its_source(together):
 
 def test_embeddings_are_the_encoders():
     texts = ("MKTAYIAKQR", "GG")
-    whole = MODEL.features(0)(texts)
     params = MODEL.params_for(0)
+    trained = dataclasses.replace(MODEL, params=params)
+    whole = trained.features(0)(texts)
     alone = {**params["encoder"], "embed": params["embed"]}
     encoder = Encoder("alone", SPEC.encoder, MODEL.data, alone)
     np.testing.assert_array_equal(whole, encoder.features(0)(texts))
+    np.testing.assert_array_equal(whole, trained.reader().features(0)(texts))
+    with pytest.raises(UserError, match="zero-shot scores need a model of one stack"):
+        next_token_log_likelihood(trained, texts, 0)
 
 
 def test_sources_that_are_missing_or_unread():

@@ -1,4 +1,4 @@
-"""T5 and its encoder against transformers' `t5`, with random weights, in float32."""
+"""What T5 has besides the figures of the ledger, against transformers' `t5`."""
 
 import functools
 
@@ -13,13 +13,12 @@ from biofm_jax.errors import UserError
 from biofm_jax.models import cache as cached
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.positions import Relative, relative_buckets
-from biofm_jax.parity import pairs
-from biofm_jax.parity.measures import GRADIENTS, OUTPUTS, padded_batch
-from biofm_jax.parity.references import PAD, random_tokens, save
+from biofm_jax.parity.measures import padded_batch
+from biofm_jax.parity.references import PAD, random_tokens
 from biofm_jax.parity.t5_models import t5_references
 from biofm_jax.zoo.config import read_config
 from biofm_jax.zoo.exporting import published_tensors
-from biofm_jax.zoo.importing import model_shapes, params_of, plan_import, read_params
+from biofm_jax.zoo.importing import params_of, plan_import, read_params
 from biofm_jax.zoo.t5 import T5, T5_ENCODER
 from biofm_jax.zoo.weights import open_weights
 
@@ -34,22 +33,12 @@ def imported(tmp_path_factory):
         """Torch module, checkpoint, configuration, import plan, parameters."""
         reference, folder = REFERENCES[name], tmp_path_factory.mktemp("t5")
         model = reference.build()
-        save(model, folder)
+        model.save_pretrained(folder)
         config, weights = read_config(folder / "config.json"), open_weights(folder)
         plan = plan_import(weights, reference.family, reference.family.spec_of(config))
         return model, weights, config, plan, read_params(weights, plan)
 
     return get
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", REFERENCES)
-def test_the_reference_says_the_same(name, imported):
-    model, _, _, plan, params = imported(name)
-    found = pairs.measures(plan.spec.build(), params, model, plan.family)
-    assert found.pop("bf16") < 0.05
-    assert found.pop("gradients") < GRADIENTS
-    assert max(found.values()) < OUTPUTS, found
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -74,22 +63,6 @@ def test_buckets_at_every_distance(sizes, causal):
     )
     ours = relative_buckets(differences, Relative(*sizes), causal)
     np.testing.assert_array_equal(ours, theirs.numpy())
-
-
-# name -> family, sizes of `config.json`, parameters as the published class counts them.
-PUBLISHED = {
-    "prot_t5_xl_uniref50": (T5, (128, 1024, 128, 16384, 24, 32), 2_818_830_336),
-    "prot_t5_xl_half_uniref50-enc": (T5_ENCODER, (128, 1024, 128, 16384, 24, 32), 1_208_141_824),
-    "SciFive-base-Pubmed_PMC": (T5, (32128, 768, 64, 3072, 12, 12), 222_903_552),
-}
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_parameters_of_published_sizes(name):
-    family, sizes, parameters = PUBLISHED[name]
-    fields = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
-    shapes = model_shapes(family.spec_of(dict(zip(fields, sizes, strict=True))))
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == parameters
 
 
 def arrays(weights) -> dict:
@@ -120,7 +93,9 @@ def test_an_encoder_is_read_from_the_whole_model(imported):
     spec = T5_ENCODER.spec_of(config)
     assert not isinstance(spec, EncoderDecoderSpec)
     plan = plan_import(weights, T5_ENCODER, spec)
-    assert plan.left_out and all(name.startswith("decoder.") for name in plan.left_out)
+    of_decoder = [name for name in weights.tensors if name.startswith("decoder.")]
+    assert plan.ignored == len(of_decoder) > 0 and not plan.left_out
+    assert not set(plan.kept().values()) & set(of_decoder)
     params, tokens = read_params(weights, plan), random_tokens()
     ours = spec.build().apply(params, padded_batch(tokens)).hidden
     with torch.no_grad():

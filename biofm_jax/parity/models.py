@@ -1,13 +1,14 @@
-"""Small models of every family that transformers implements, two head widths each."""
+"""Small models of every family by its reference implementation, two head widths each."""
 
 from biofm_jax.parity.references import MASK, PAD, VOCABULARY, Reference, randomised
+from biofm_jax.parity.t5_models import t5_references
 from biofm_jax.zoo.bert import BERT, MEGATRON, ROBERTA
 from biofm_jax.zoo.biogpt import BIOGPT
 from biofm_jax.zoo.esm import ESM
 from biofm_jax.zoo.esmc import ESMC
 from biofm_jax.zoo.family import Family
 from biofm_jax.zoo.gpt2 import GPT2
-from biofm_jax.zoo.gptj import GPTJ
+from biofm_jax.zoo.gptj import GPTJ, PROGEN2
 from biofm_jax.zoo.llama import LLAMA, MISTRAL
 from biofm_jax.zoo.modernbert import MODERNBERT
 
@@ -128,6 +129,23 @@ def _causal() -> list[Reference]:
     return found
 
 
+def _written() -> list[Reference]:
+    """References that are written out here, where no library maintains one."""
+
+    def progen2(width: int, rotated: int, feedforward: int):
+        def build():
+            from biofm_jax.parity.progen2 import ProGen2
+
+            return randomised(ProGen2(VOCABULARY, LAYERS, width, 8, rotated, feedforward))
+
+        return build
+
+    return [
+        Reference(PROGEN2, "8 heads of 8", progen2(64, 4, FEEDFORWARD)),
+        Reference(PROGEN2, "8 heads of 12", progen2(96, 8, 4 * 96)),
+    ]
+
+
 def references() -> list[Reference]:
-    """Every reference that transformers holds."""
-    return [*_esm(), *_bert_like(), *_modern(), *_causal()]
+    """Every reference: of transformers, and written out."""
+    return [*_esm(), *_bert_like(), *_modern(), *_causal(), *_written(), *t5_references()]

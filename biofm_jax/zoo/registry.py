@@ -1,0 +1,50 @@
+"""The published models that can be imported by name: the table `published.json`.
+
+Shapes are those of each model's `config.json` or of its published table; the parameter counts are
+held to transformers' own models by a test. Licences are of the weights, as their page or repository
+states them; "none stated" where it names none.
+"""
+
+import difflib
+import json
+from pathlib import Path
+
+from biofm_jax.errors import UserError
+from biofm_jax.zoo.bert import BERT, MEGATRON, ROBERTA
+from biofm_jax.zoo.biogpt import BIOGPT
+from biofm_jax.zoo.esm import ESM
+from biofm_jax.zoo.esmc import ESMC
+from biofm_jax.zoo.family import Family, Published
+from biofm_jax.zoo.gpt2 import GPT2
+from biofm_jax.zoo.gptj import GPTJ, PROGEN2
+from biofm_jax.zoo.llama import LLAMA, MISTRAL
+from biofm_jax.zoo.modernbert import MODERNBERT
+from biofm_jax.zoo.t5 import T5, T5_ENCODER
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (ESM, ESMC, BERT, ROBERTA, MEGATRON, MODERNBERT, GPT2, GPTJ, PROGEN2, BIOGPT,
+                   LLAMA, MISTRAL, T5, T5_ENCODER)
+}  # fmt: skip
+
+
+def _read() -> dict[str, Published]:
+    rows = json.loads((Path(__file__).parent / "published.json").read_text())
+    models = [Published(**row | {"family": FAMILIES[row["family"]]}) for row in rows]
+    return {model.name: model for model in models}
+
+
+PUBLISHED: dict[str, Published] = _read()
+
+
+def published(name: str) -> Published:
+    """A published model by its name.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in PUBLISHED:
+        near = difflib.get_close_matches(name, [*PUBLISHED, *FAMILIES], 3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UserError(f"there is no published model {name!r}{hint}. See `biofm list models`")
+    return PUBLISHED[name]
