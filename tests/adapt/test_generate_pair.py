@@ -95,7 +95,7 @@ def test_embeddings_are_the_encoders():
     np.testing.assert_array_equal(whole, encoder.features(0)(texts))
     np.testing.assert_array_equal(whole, trained.reader().features(0)(texts))
     with pytest.raises(UserError, match="zero-shot scores need a model of one stack"):
-        next_token_log_likelihood(trained, texts, 0)
+        next_token_log_likelihood(trained, texts)
 
 
 def test_sources_that_are_missing_or_unread():
