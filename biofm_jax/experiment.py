@@ -19,7 +19,7 @@ from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.results import code_commit, package_versions
 from biofm_jax.files import write_whole
-from biofm_jax.models.transformer import TransformerSpec
+from biofm_jax.models.encoder_decoder import Spec
 from biofm_jax.objectives.api import ObjectiveSpec
 from biofm_jax.train.checkpoint import Checkpoints
 from biofm_jax.train.loop import Fit, LoopSpec, fit
@@ -32,8 +32,9 @@ EXPERIMENT = "experiment.json"
 
 # What may change between a run and its continuation: where it runs and how often it looks.
 FREE = ("mesh", "tasks", "loop.steps", "loop.log_every", "loop.eval_every",
-        "loop.checkpoint_every", "loop.keep", "loop.accumulate", "model.backend",
-        "model.scan", "model.remat")  # fmt: skip
+        "loop.checkpoint_every", "loop.keep", "loop.accumulate",
+        *(f"model.{stack}{field}" for stack in ("", "encoder.", "decoder.")
+          for field in ("backend", "scan", "remat")))  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Experiment:
         tasks: what the trained model is worth looking at on (`biofm evaluate --task`).
     """
 
-    model: TransformerSpec
+    model: Spec
     data: SequenceData
     objective: ObjectiveSpec
     optimizer: OptimizerSpec = OptimizerSpec()

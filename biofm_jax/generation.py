@@ -23,6 +23,7 @@ from biofm_jax.evaluate.validity import validity_report
 from biofm_jax.experiment import load_encoder, provenance
 from biofm_jax.files import write_whole
 from biofm_jax.models.cache import cache_bytes, check_decoder
+from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.specs import encode
 
 SEQUENCES = 100
@@ -92,6 +93,11 @@ class Generation:
         _check(options)
         self.options = options
         self.encoder: Encoder = load_encoder(options.model)
+        if isinstance(self.encoder.spec, EncoderDecoderSpec):
+            raise UserError(
+                f"{self.encoder.name} is an encoder-decoder, which writes from a source that this "
+                "command does not take; call biofm_jax.adapt.generate.generate(sources=...)"
+            )
         check_ending(options.out, self.encoder.data.kind)
         check_decoder(self.encoder.spec, 1)
         named = self._named_prompts()

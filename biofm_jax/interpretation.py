@@ -32,6 +32,7 @@ from biofm_jax.interpret.tokens import (
     read_text,
     token_attributions,
 )
+from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.heads import LanguageHead
 
 Kind = Literal["rollout", "contacts", "mutagenesis", "gradients", "embeddings"]
@@ -195,7 +196,8 @@ class Interpreter:
 
 def _speaks(encoder: Encoder) -> bool:
     """Whether the model gives log-probabilities of tokens."""
-    return isinstance(encoder.spec.head, LanguageHead)
+    alone = not isinstance(encoder.spec, EncoderDecoderSpec)
+    return alone and isinstance(encoder.spec.head, LanguageHead)
 
 
 def _attention_reason(encoder, task) -> str:

@@ -21,7 +21,7 @@ from biofm_jax.data.tokenizers import Tokenizer
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.results import package_versions
 from biofm_jax.experiment import load_encoder
-from biofm_jax.models.transformer import TransformerSpec
+from biofm_jax.models.encoder_decoder import Spec, replaced
 from biofm_jax.train.mesh import MeshSpec, parameter_shardings
 from biofm_jax.zoo.config import read_config
 from biofm_jax.zoo.exporting import (
@@ -110,6 +110,7 @@ def _import(options: Import, made: Path) -> dict[str, Any]:
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(plan.shapes)),
         "language head": "none in the checkpoint" if plan.spec.head is None else "yes",
         "left out": ", ".join(plan.left_out) or "nothing",
+        **({"not read": f"{plan.ignored} tensors of other parts"} if plan.ignored else {}),
         "tokenizer": _says(
             None if tokenizer_folder == made else tokenizer_folder, tokenizer, plan.spec
         ),
@@ -136,9 +137,7 @@ def _import(options: Import, made: Path) -> dict[str, Any]:
     return row
 
 
-def _model(
-    options: Import, config: Path | None
-) -> tuple[Family, TransformerSpec, Published | None]:
+def _model(options: Import, config: Path | None) -> tuple[Family, Spec, Published | None]:
     """The family and architecture asked for, held against the configuration that is there."""
     entry = None if options.name in FAMILIES else published(options.name)
     family = FAMILIES[options.name] if entry is None else entry.family
@@ -150,8 +149,9 @@ def _model(
             )
         return family, entry.spec, entry
     content = read_config(config)
-    if (kind := content.get("model_type", family.name)) != family.name:
-        raise UserError(f"{config} is of a model of {kind!r}, and {options.name} is {family.name}")
+    wanted = family.model_type or family.name
+    if (kind := content.get("model_type", wanted)) != wanted:
+        raise UserError(f"{config} is of a model of {kind!r}, and {options.name} is {wanted}")
     try:
         found = family.spec_of(content)
     except KeyError as missing:
@@ -169,7 +169,7 @@ def _has_tokenizer(folder: Path) -> bool:
 
 
 def _data(
-    entry: Published | None, modality: str, folder: Path | None, spec: TransformerSpec
+    entry: Published | None, modality: str, folder: Path | None, spec: Spec
 ) -> tuple[SequenceData | None, Tokenizer | None]:
     """How texts become tokens of the model, if that can be known."""
     kind = DATA.get(modality if entry is None else entry.modality)
@@ -191,9 +191,7 @@ def _data(
     return (data, own) if own.vocabulary.size == spec.vocabulary else (None, None)
 
 
-def pooled_as_published(
-    spec: TransformerSpec, tokenizer: Tokenizer, folder: Path
-) -> TransformerSpec:
+def pooled_as_published(spec: Spec, tokenizer: Tokenizer, folder: Path) -> Spec:
     """The spec with the pooling of the published model.
 
     A mean leaves the vocabulary's special tokens out, but in a model of sentence-transformers
@@ -210,16 +208,16 @@ def pooled_as_published(
     path = folder / "1_Pooling" / CONFIG
     if not path.is_file():
         special = tuple(i for i in tokenizer.vocabulary.special if i < spec.vocabulary)
-        return dataclasses.replace(spec, special=special)
+        return replaced(spec, special=special)
     modes = {name.removeprefix("pooling_mode_") for name, on in read_config(path).items()
              if name.startswith("pooling_mode_") and on}  # fmt: skip
     known = {"mean_tokens": "mean", "cls_token": "first"}
     if len(modes) != 1 or not modes <= known.keys():
         raise UserError(f"{path}: pooling by {' and '.join(sorted(modes))} is not known here")
-    return dataclasses.replace(spec, pooling=known[modes.pop()], special=())
+    return replaced(spec, pooling=known[modes.pop()], special=())
 
 
-def _says(folder: Path | None, tokenizer: Tokenizer | None, spec: TransformerSpec) -> str:
+def _says(folder: Path | None, tokenizer: Tokenizer | None, spec: Spec) -> str:
     if tokenizer is None:
         return "none: give --tokenizer FOLDER to embed, score or generate"
     size = tokenizer.vocabulary.size

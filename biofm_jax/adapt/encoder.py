@@ -13,6 +13,7 @@ from biofm_jax.data.bad_records import BadText
 from biofm_jax.data.in_memory import pack_examples
 from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
+from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec, encoder_alone
 from biofm_jax.models.heads import pool as pool_hidden
 from biofm_jax.models.transformer import TransformerSpec
 
@@ -32,7 +33,7 @@ class Encoder:
     """
 
     name: str
-    spec: TransformerSpec
+    spec: Spec
     data: SequenceData
     params: Any = None
 
@@ -45,6 +46,13 @@ class Encoder:
         if self.params is not None:
             return self.params
         return _initialiser(self.spec)(jax.random.key(seed))
+
+    def reader(self) -> "Encoder":
+        """The stack that reads texts: of an encoder-decoder the encoder, else the model itself."""
+        if not isinstance(self.spec, EncoderDecoderSpec):
+            return self
+        params = None if self.params is None else encoder_alone(self.spec, self.params)[1]
+        return dataclasses.replace(self, spec=self.spec.encoder, params=params)
 
     def features_for_seeds(
         self, pooling: Pooling | None = None, layer: int | None = None
@@ -83,6 +91,8 @@ class Encoder:
     ) -> Features:
         """A function from texts to (n, d) float32 pooled hidden states of the frozen model.
 
+        Of an encoder-decoder, those of its encoder.
+
         Args:
             seed: of random parameters.
             pooling: the "mean" over tokens, or the first token's vector ("cls"); None: the
@@ -93,7 +103,8 @@ class Encoder:
         Raises:
             UserError: the model has no such layer.
         """
-        spec, params = cut_above(self.spec, self.params_for(seed), layer)
+        spec, params = encoder_alone(self.spec, self.params_for(seed))
+        spec, params = cut_above(spec, params, layer)
         if pooling is not None:
             spec = dataclasses.replace(spec, pooling={"mean": "mean", "cls": "first"}[pooling])
         model = spec.build()
@@ -139,7 +150,7 @@ def cut_above(spec: TransformerSpec, params: Any, layer: int | None) -> tuple[Tr
 
 
 @functools.lru_cache(maxsize=4)
-def _initialiser(spec: TransformerSpec) -> Callable:
+def _initialiser(spec: Spec) -> Callable:
     """Key -> random parameters, compiled once for all seeds."""
     model = spec.build()
     return jax.jit(lambda key: model.init(key, None))

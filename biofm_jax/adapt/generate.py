@@ -12,11 +12,12 @@ import numpy as np
 from biofm_jax.adapt.beam import NEVER, Beams, beam_search
 from biofm_jax.adapt.encoder import Encoder
 from biofm_jax.adapt.sampling import Sampling, sample, tokens_seen
+from biofm_jax.data.batch import Batch
 from biofm_jax.errors import UserError
 from biofm_jax.models import cache as cached
 from biofm_jax.models.dropout import fold_rows_in
+from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec
 from biofm_jax.models.positions import Learned
-from biofm_jax.models.transformer import TransformerSpec
 
 ROWS = 64  # sequences of a batch
 MULTIPLE = 16  # prompts are padded to a multiple of so many tokens: few lengths to compile
@@ -99,21 +100,24 @@ def generate(
     sampling: Sampling,
     beams: Beams | None = None,
     *,
+    sources: Sequence[np.ndarray] | None = None,
     seed: int = 0,
     rows: int = ROWS,
     start: int = 0,
 ) -> Iterator[list[list[Generated]]]:
     """New sequences for each prompt, batch by batch.
 
-    A sequence depends on its prompt, its number and the seed alone: not on the other prompts of
-    its batch, nor on `rows`.
+    A sequence depends on its prompt and source, its number and the seed alone: not on the other
+    prompts of its batch, nor on `rows`.
 
     Args:
-        encoder: a causal model with a language head.
+        encoder: a causal model with a language head, or an encoder-decoder.
         prompts: ids of the beginning of each sequence, cls included; a prompt that stands here
             twice gives two samples.
         sampling: how tokens are chosen.
         beams: search instead of sampling.
+        sources: of an encoder-decoder, the ids that its encoder reads for each prompt, the end
+            token included.
         seed: of the choices, and of the parameters of a random model.
         rows: prompts of a batch; the last one is filled up.
         start: batches that are left out, having been made before.
@@ -122,14 +126,14 @@ def generate(
         For each prompt of the batch its sequences: one sample, or those of the search.
 
     Raises:
-        UserError: a model that sees both sides, or has no language head or too few positions.
+        UserError: a model that sees both sides, or has no language head or too few positions;
+            sources that are missing, or that nothing reads.
     """
+    _check_sources(encoder, prompts, sources)
     longest = max(len(prompt) for prompt in prompts)
     cached.check_decoder(encoder.spec, longest + sampling.max_tokens)
     _check_masks(encoder, prompts)
-    width = -(-longest // MULTIPLE) * MULTIPLE
-    if isinstance(encoder.spec.positions, Learned):
-        width = min(width, encoder.spec.positions.maximum)
+    width = _width(prompts, encoder.spec)
     params = jax.tree.map(jnp.asarray, encoder.params_for(seed))
     run = _program(encoder.spec, sampling, beams)
     rows = min(rows, len(prompts))
@@ -137,12 +141,62 @@ def generate(
         numbers = np.arange(first, first + rows)
         there = min(rows, len(prompts) - first)
         numbers[there:] = first  # filled up by copies, which end no later
-        lengths = np.array([len(prompts[i]) for i in numbers], np.int32)
-        tokens = np.zeros((rows, width), np.int32)
-        for row, i in enumerate(numbers):
-            tokens[row, : lengths[row]] = prompts[i]
-        made = jax.device_get(run(params, tokens, lengths, np.uint32(seed), np.uint32(numbers)))
+        tokens, lengths = _rows([prompts[i] for i in numbers], width)
+        source = None
+        if sources is not None:
+            source = _source([sources[i] for i in numbers], _width(sources, encoder.spec.encoder))
+        made = run(params, tokens, lengths, source, np.uint32(seed), np.uint32(numbers))
+        made = jax.device_get(made)
         yield [_of_row(made, row, beams) for row in range(there)]
+
+
+def _width(sequences: Sequence[np.ndarray], spec: Any) -> int:
+    """Columns of a batch of them: a multiple, where a stack has so many positions."""
+    width = -(-max(len(each) for each in sequences) // MULTIPLE) * MULTIPLE
+    if isinstance(spec.positions, Learned):
+        width = min(width, spec.positions.maximum)
+    return width
+
+
+def _rows(sequences: Sequence[np.ndarray], width: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, width) int32 ids, zeros behind them, and (rows,) int32 lengths."""
+    lengths = np.array([len(each) for each in sequences], np.int32)
+    tokens = np.zeros((len(sequences), width), np.int32)
+    for row, each in zip(tokens, sequences, strict=True):
+        row[: len(each)] = each
+    return tokens, lengths
+
+
+def _source(sequences: Sequence[np.ndarray], width: int) -> Batch:
+    """What an encoder reads, one example a row."""
+    tokens, lengths = _rows(sequences, width)
+    columns = np.arange(width, dtype=np.int32)
+    return Batch(
+        tokens=tokens,
+        segment_ids=(columns < lengths[:, None]).astype(np.int32),
+        positions=np.broadcast_to(columns, tokens.shape),
+        examples=np.arange(len(tokens), dtype=np.int32)[:, None],
+    )
+
+
+def _check_sources(encoder: Encoder, prompts: Sequence, sources: Sequence | None) -> None:
+    reads = isinstance(encoder.spec, EncoderDecoderSpec)
+    if reads and sources is None:
+        raise UserError(f"{encoder.name} is an encoder-decoder: give it sources to read")
+    if not reads and sources is not None:
+        raise UserError(f"{encoder.name} has no encoder to read sources; leave them out")
+    if reads and len(sources) != len(prompts):
+        raise UserError(f"there are {len(sources)} sources for {len(prompts)} prompts")
+    if not reads:
+        return
+    if not all(len(source) for source in sources):
+        raise UserError("a source is empty; give at least one token")
+    longest, positions = max(len(source) for source in sources), encoder.spec.encoder.positions
+    if isinstance(positions, Learned) and longest > positions.maximum:
+        raise UserError(
+            f"a source has {longest} tokens, and the encoder of {encoder.name} has "
+            f"{positions.maximum} positions; cut it"
+        )
 
 
 def _of_row(made, row: int, beams: Beams | None) -> list[Generated]:
@@ -171,15 +225,15 @@ def _check_masks(encoder: Encoder, prompts: Sequence[np.ndarray]) -> None:
 
 
 @functools.lru_cache(maxsize=4)
-def _program(spec: TransformerSpec, sampling: Sampling, beams: Beams | None) -> Callable:
-    """(params, prompts (b, t), lengths (b,), seed, numbers (b,)) -> `Chosen` or `Found`."""
+def _program(spec: Spec, sampling: Sampling, beams: Beams | None) -> Callable:
+    """(params, prompts (b, t), lengths (b,), source, seed, numbers (b,)) -> `Chosen` or `Found`."""
     model = spec.build()
 
     @jax.jit
-    def run(params: Any, tokens, lengths, seed, numbers):
+    def run(params: Any, tokens, lengths, source, seed, numbers):
         params = cached.stored(spec, params)
         size = tokens.shape[1] + sampling.max_tokens
-        cache, logits = cached.prefill(model, params, tokens, lengths, size)
+        cache, logits = cached.prefill(model, params, tokens, lengths, size, source)
         seen = tokens_seen(tokens, lengths, sampling, spec.vocabulary)
 
         def advance(cache, tokens, counts):

@@ -120,6 +120,7 @@ def residue_states(encoder: Encoder, seed: int, layer: int | None = None) -> Res
     Raises:
         UserError: the model has no such layer.
     """
+    encoder = encoder.reader()
     spec, params = cut_above(encoder.spec, encoder.params_for(seed), layer)
     model = spec.build()
     vocabulary = encoder.data.tokenizer().vocabulary

@@ -14,6 +14,7 @@ from biofm_jax.adapt.encoder import Encoder
 from biofm_jax.data.in_memory import PackedExamples, pack_examples
 from biofm_jax.data.progress import told
 from biofm_jax.errors import UserError
+from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.heads import LanguageHead
 from biofm_jax.models.transformer import TransformerSpec
 
@@ -174,6 +175,11 @@ def language_model(encoder: Encoder, seed: int, *, causal: bool) -> tuple[Any, i
             would need.
     """
     params = encoder.params_for(seed)
+    if isinstance(encoder.spec, EncoderDecoderSpec):
+        raise UserError(
+            f"{encoder.name} is an encoder-decoder, whose likelihoods are of a source's text; "
+            "zero-shot scores need a model of one stack"
+        )
     if not isinstance(encoder.spec.head, LanguageHead) or "head" not in params:
         raise UserError(
             f"{encoder.name} has no language head, which zero-shot scores read; take a model "

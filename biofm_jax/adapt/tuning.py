@@ -85,6 +85,8 @@ def tuned_adapter(encoder: Encoder, spec: TuningSpec, kind: Kind, show: bool) ->
         show: whether to show progress.
     """
 
+    encoder = encoder.reader()
+
     def adapt(train: Labelled, valid: Labelled, test: Labelled, seed: int) -> np.ndarray:
         centre, scale = _standard(train.targets, kind)
         parts = [encoder.tokenize(part.texts) for part in (train, valid, test)]

@@ -28,6 +28,8 @@ class Batch:
         predict: (b, k) int32 token positions at which logits are wanted; None means all.
         pair: the second view for contrastive learning: example i of row r in both views is
             the same molecule, image or patient.
+        source: the input of an encoder, where `tokens` are its decoder's: example i of row r
+            of the one belongs to example i of row r of the other; their lengths may differ.
     """
 
     tokens: Tokens
@@ -38,6 +40,7 @@ class Batch:
     weights: AnyArray | None = None
     predict: AnyArray | None = None
     pair: "Batch | None" = None
+    source: "Batch | None" = None
 
     def replace(self, **changes) -> "Batch":
         """A copy with some fields changed."""

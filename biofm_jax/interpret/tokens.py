@@ -48,7 +48,8 @@ def read_text(encoder: Encoder, text: str) -> Text:
 
 
 def attentions_of(encoder: Encoder, text: Text, seed: int = 0) -> Float[np.ndarray, "l h t t"]:
-    """(l, h, t, t) float32 attention weights of a text."""
+    """(l, h, t, t) float32 attention weights of a text; of an encoder-decoder, its encoder's."""
+    encoder = encoder.reader()
     model, params = encoder.spec.build(), encoder.params_for(seed)
     run = jax.jit(lambda p, batch: model.apply(p, batch, collect=("attentions",)).attentions)
     return np.asarray(run(params, _row(text.ids)))[:, 0]

@@ -37,6 +37,8 @@ class Outputs:
             norm, with `collect=("layers",)`.
         keys_values: two of (l, b, t, kv, d), keys (rotated where positions are rotary) and values
             of every block in the compute dtype, with `collect=("keys_values",)`.
+        source: what the encoder before a decoder returned.
+        source_keys_values: the same as `keys_values`, of the cross attention to the encoder.
     """
 
     hidden: Hidden | None = None
@@ -45,6 +47,8 @@ class Outputs:
     attentions: Float[ArrayLike, "l b h t t"] | None = None
     layers: Float[ArrayLike, "n b t d"] | None = None
     keys_values: tuple[AnyArray, AnyArray] | None = None
+    source: "Outputs | None" = None
+    source_keys_values: tuple[AnyArray, AnyArray] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -109,11 +109,13 @@ def reference_attention(
     scale: float | None = None,
     dropout: float = 0.0,
     keys: jax.Array | None = None,
-) -> tuple[Heads, Float[ArrayLike, "b h t t"]]:
+    key_segment_ids: Tokens | None = None,
+) -> tuple[Heads, Float[ArrayLike, "b h t u"]]:
     """Plain attention, the measure of the backends, which also returns its weights.
 
     Args and result are those of `attention`; the weights are (b, h, t, t) float32, before
-    dropout.
+    dropout. With `key_segment_ids` (b, u) the keys and values are of another row, of u tokens,
+    without causal mask, window or bias.
     """
     length, group = q.shape[1], q.shape[2] // k.shape[2]
     k, v = (jnp.repeat(x, group, axis=2) for x in (k, v))
@@ -122,7 +124,8 @@ def reference_attention(
     if distance_bias is not None:
         index = jnp.arange(length)
         logits += distance_bias[:, index[:, None] - index + length - 1]
-    mask = allowed(segment_ids, segment_ids, 0, causal, window)
+    key_segments = segment_ids if key_segment_ids is None else key_segment_ids
+    mask = allowed(segment_ids, key_segments, 0, causal, window)
     weights = jax.nn.softmax(jnp.where(mask[:, None], logits, MASKED), axis=-1)
     used = drop_weights(weights, 0, dropout, keys).astype(v.dtype)
     return jnp.einsum("bhqk,bkhd->bqhd", used, v), weights
@@ -138,7 +141,7 @@ def _choose(q: Heads, refusals: dict) -> str:
         why = f"because rows of {length} tokens gain nothing from cudnn"
     elif fused:
         choice = fused
-    _log_once(
+    log_once(
         f"attention backend: {choice} {why} ({jnp.dtype(q.dtype).name}, {length} tokens, "
         f"heads of {q.shape[-1]})"
     )
@@ -146,5 +149,6 @@ def _choose(q: Heads, refusals: dict) -> str:
 
 
 @functools.cache
-def _log_once(message: str) -> None:
+def log_once(message: str) -> None:
+    """Log a choice the first time it is made."""
     logger.info(message)

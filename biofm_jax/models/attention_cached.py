@@ -1,6 +1,7 @@
 """Attention of a few new tokens over those before them, whose keys and values were kept."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,9 @@ from jaxtyping import Float
 
 from biofm_jax.array_types import AnyArray, ArrayLike, Heads, typed
 from biofm_jax.models.attention_lean import MASKED
+
+if TYPE_CHECKING:
+    from biofm_jax.models.cross_attention import Source
 
 
 @jax.tree_util.register_dataclass
@@ -24,11 +28,14 @@ class Cache:
             them: three times as fast on a CPU as (b, t, kv, d).
         values: the same shape.
         lengths: (b,) int32 tokens that a row has.
+        source: the encoded input of each row with the keys and values of all layers; None
+            where the model has no encoder.
     """
 
     keys: AnyArray
     values: AnyArray
     lengths: AnyArray
+    source: "Source | None" = None
 
     @property
     def size(self) -> int:

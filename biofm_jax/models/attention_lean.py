@@ -75,8 +75,12 @@ def lean_attention(
     scale: float,
     dropout: float,
     keys: jax.Array | None,
+    key_segment_ids: Tokens | None = None,
 ) -> Heads:
-    """`attention` by blocks of queries; see there for the arguments."""
+    """`attention` by blocks of queries; see there for the arguments.
+
+    With `key_segment_ids` (b, u) the keys and values are of another row, of u tokens.
+    """
     (b, t, h, d), kv = q.shape, k.shape[2]
     n = block_size(t)
     blocks = -(-t // n)
@@ -86,10 +90,11 @@ def lean_attention(
     queries = queries.reshape(b, blocks, n, kv, h // kv, d).transpose(1, 0, 3, 4, 2, 5)
     k, v = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 3, 1)
     options = _Options(causal, dropout)
+    key_segments = segment_ids if key_segment_ids is None else key_segment_ids
 
     def one(block):
         q, query_segments, start = block
-        where = query_segments, segment_ids, start, window
+        where = query_segments, key_segments, start, window
         return _block(options, q, k, v, distance_bias, where, keys)
 
     if blocks == 1:

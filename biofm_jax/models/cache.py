@@ -7,8 +7,6 @@ Both give the logits of the full forward pass. Pure functions of fixed shapes, f
 and its loops.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int32
@@ -18,6 +16,8 @@ from biofm_jax.data.batch import Batch
 from biofm_jax.errors import UserError
 from biofm_jax.models.api import Model
 from biofm_jax.models.attention_cached import Cache
+from biofm_jax.models.cross_attention import Source
+from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, replaced
 from biofm_jax.models.heads import LanguageHead
 from biofm_jax.models.positions import Learned
 
@@ -50,7 +50,12 @@ def check_decoder(spec, longest: int) -> None:
 
 
 def prefill(
-    model: Model, params: PyTree, tokens: Tokens, lengths: Lengths, size: int
+    model: Model,
+    params: PyTree,
+    tokens: Tokens,
+    lengths: Lengths,
+    size: int,
+    source: Batch | None = None,
 ) -> tuple[Cache, Logits]:
     """Read whole prompts, by the model's ordinary forward pass.
 
@@ -60,20 +65,26 @@ def prefill(
         tokens: (b, t) int32 prompts from column 0 on; what stands behind them is not seen.
         lengths: (b,) int32 tokens of each prompt, at least 1.
         size: tokens that a row shall have room for, at least t.
+        source: of an encoder-decoder, the encoder's input, one example a row; the encoder runs
+            here and not again.
 
     Returns:
         The cache, and (b, 1, v) float32 logits of each row's next token.
 
     Raises:
-        UserError: as `check_decoder`.
+        UserError: as `check_decoder`, or an encoder-decoder without a source.
     """
     check_decoder(model.spec, tokens.shape[1])
     model = _plain(model)
-    batch = _rows(tokens, jnp.zeros_like(lengths)).replace(predict=lengths[:, None] - 1)
+    batch = _rows(tokens, jnp.zeros_like(lengths))
+    batch = batch.replace(predict=lengths[:, None] - 1, source=source)
     out = model.apply(params, batch, collect=("keys_values",))
     room = [(0, 0), (0, 0), (0, 0), (0, size - tokens.shape[1]), (0, 0)]
     keys, values = (jnp.pad(each.swapaxes(2, 3), room) for each in out.keys_values)
-    return Cache(keys, values, lengths), out.logits
+    read = None
+    if isinstance(model.spec, EncoderDecoderSpec):
+        read = Source(source.segment_ids, keys_values=out.source_keys_values)
+    return Cache(keys, values, lengths, read), out.logits
 
 
 def extend(
@@ -108,12 +119,16 @@ def extend(
         for old, new in zip((cache.keys, cache.values), out.keys_values, strict=True)
     )
     counts = n if counts is None else counts
-    return Cache(keys, values, cache.lengths + counts), out.logits
+    return Cache(keys, values, cache.lengths + counts, cache.source), out.logits
 
 
 def take_rows(cache: Cache, rows: Int32[ArrayLike, " n"]) -> Cache:
     """The cache with these of its rows, any of them more than once."""
-    return Cache(cache.keys[:, rows], cache.values[:, rows], cache.lengths[rows])
+    source = cache.source
+    if source is not None:
+        kept = tuple(each[:, rows] for each in source.keys_values)
+        source = Source(source.segment_ids[rows], keys_values=kept)
+    return Cache(cache.keys[:, rows], cache.values[:, rows], cache.lengths[rows], source)
 
 
 def cache_bytes(spec, rows: int, size: int) -> int:
@@ -124,19 +139,20 @@ def cache_bytes(spec, rows: int, size: int) -> int:
 
 def stored(spec, params: PyTree) -> PyTree:
     """Parameters in the compute dtype, so that a loop does not cast them for every token."""
-    keep = {"relative"}  # read in float32
 
-    def cast(part):
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf, spec.compute_dtype), part)
+    def cast(path, leaf):
+        # The table of relative positions is read in float32.
+        keep = any(key.key == "relative" for key in path if hasattr(key, "key"))
+        return leaf if keep else jnp.asarray(leaf, spec.compute_dtype)
 
-    return {name: part if name in keep else cast(part) for name, part in params.items()}
+    return jax.tree_util.tree_map_with_path(cast, params)
 
 
 def _plain(model: Model) -> Model:
     """The model without what only a backward pass needs."""
     if model.spec.remat == "none":
         return model
-    return dataclasses.replace(model.spec, remat="none").build()
+    return replaced(model.spec, remat="none").build()
 
 
 def _rows(tokens: Tokens, starts: Lengths) -> Batch:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from biofm_jax.array_types import AnyArray, Examples
 
 # Sites within a layer.
-EMBEDDING, WEIGHTS, ATTENTION, FEEDFORWARD, HEAD = range(5)
+EMBEDDING, WEIGHTS, ATTENTION, FEEDFORWARD, HEAD, CROSS_WEIGHTS, CROSS_ATTENTION = range(7)
 
 
 def row_keys(key: jax.Array, examples: Examples) -> jax.Array:

@@ -9,20 +9,20 @@ again: MFU and equal budgets are of model FLOPs.
 
 from typing import TYPE_CHECKING
 
+from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec
 from biofm_jax.models.heads import LanguageHead, PredictionHead, ProjectionHead
 
 if TYPE_CHECKING:
     from biofm_jax.models.transformer import TransformerSpec
 
 
-def train_flops(
-    spec: "TransformerSpec", attended: float, predicted: float = 0.0, pooled: float = 0.0
-) -> float:
+def train_flops(spec: Spec, attended: float, predicted: float = 0.0, pooled: float = 0.0) -> float:
     """FLOPs of forward and backward pass for one token.
 
     For width D, L layers, a feed-forward of F, a vocabulary of V and as many key as query heads
     this is `6 L (4 D^2 + 2 F D) + 12 L D T + 6 (D^2 + V D) predicted`; a gated feed-forward has
-    3 F D, and a causal mask halves the attended length T.
+    3 F D, and a causal mask halves the attended length T. Of an encoder-decoder a token is one that
+    is read and one that is written: the sources are as long as what is written from them.
 
     Args:
         spec: the architecture.
@@ -33,12 +33,24 @@ def train_flops(
         pooled: pooled vectors per token (examples of a row / tokens of a row) that another head
             reads.
     """
+    if isinstance(spec, EncoderDecoderSpec):
+        stacks = (
+            train_flops(spec.encoder, attended),
+            train_flops(spec.decoder, attended, predicted, pooled),
+        )
+        return sum(stacks) + 6.0 * spec.decoder.layers * _cross(spec.decoder, attended)
     width, head = spec.width, spec.head_size
     projections = width * head * (2 * spec.heads + 2 * spec.key_heads)
     feedforward = (3 if spec.gated else 2) * width * spec.hidden_width
     scores = 2 * spec.heads * head * _seen(spec, attended)  # q k^T, and the weights times v
     body = spec.layers * (projections + feedforward + scores)
     return 6.0 * (body + _head_weights(spec) * _share(spec, predicted, pooled))
+
+
+def _cross(spec: "TransformerSpec", attended: float) -> float:
+    """Of one block's cross attention: its four projections, and scores with the whole source."""
+    projections = spec.width * spec.head_size * (2 * spec.heads + 2 * spec.key_heads)
+    return projections + 2 * spec.heads * spec.head_size * attended
 
 
 def _seen(spec: "TransformerSpec", attended: float) -> float:

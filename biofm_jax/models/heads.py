@@ -30,6 +30,7 @@ class LanguageHead:
         bias: whether each token has one.
         tied: the token embeddings are the output weights.
         transform_bias: the dense layer of the transform has one.
+        scale: factor of the vectors before the output weights (1 / sqrt(width) in T5).
     """
 
     transform: bool = True
@@ -37,6 +38,7 @@ class LanguageHead:
     bias: bool = True
     tied: bool = True
     transform_bias: bool = True
+    scale: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +101,8 @@ class LanguageLogits(nn.Module):
             x = Dense(shape, ("embed", None), *options, name="transform")(x)
             x = ACTIVATIONS[head.activation](x)
             x = Norm(spec.norm, spec.norm_epsilon, spec.biases.norm, name="norm")(x)
+        if head.scale != 1.0:
+            x = x * head.scale
         if not head.tied:
             shape = (spec.vocabulary, spec.width)
             table = parameter(self, "tokens", normal(spec.init_std), shape, ("vocab", "embed"))

@@ -1,4 +1,4 @@
-"""The Linen modules of one transformer block.
+"""The Linen modules that a transformer block is made of.
 
 Each parameter names its axes beside its shape: "embed" is sharded by fsdp; "heads", "mlp" and
 "vocab" by tensor parallelism; vectors along the width are too small to shard (None).
@@ -18,12 +18,13 @@ from biofm_jax.models.activations import ACTIVATIONS
 from biofm_jax.models.api import Late, constrain, unsharded, used
 from biofm_jax.models.attention import attention, reference_attention
 from biofm_jax.models.attention_cached import Cache, cached_attention
-from biofm_jax.models.dropout import ATTENTION, FEEDFORWARD, WEIGHTS, dropout, fold
+from biofm_jax.models.dropout import WEIGHTS, fold
 from biofm_jax.models.low_rank import is_low_rank
 from biofm_jax.models.normalize import normalize
 from biofm_jax.models.positions import Rotary, Tables, rotate
 
 if TYPE_CHECKING:
+    from biofm_jax.models.cross_attention import Source
     from biofm_jax.models.transformer import TransformerSpec
 
 MADE = "made"  # the collection of what a block makes besides its output
@@ -43,6 +44,7 @@ class Context:
         past: keys and values of the tokens before these, of all layers until `after` has named
             one; None: there are none.
         examples: the most examples in a row.
+        source: what a decoder reads of its encoder; None: there is none.
     """
 
     segment_ids: Tokens
@@ -52,6 +54,7 @@ class Context:
     layer: jax.Array | int = 0
     past: Cache | None = None
     examples: int | None = dataclasses.field(default=None, metadata={"static": True})
+    source: "Source | None" = None
 
     def after(self, past: Cache) -> "Context":
         """The context of one layer, behind what it kept."""
@@ -223,53 +226,3 @@ class FeedForward(nn.Module):
             y = activation(up)
         y = constrain(y, "batch", "tokens", "mlp")
         return Dense((f, d), ("mlp", "embed"), spec.out_std, biases.down, name="down")(y)
-
-
-class Block(nn.Module):
-    """One layer: attention and feed-forward around a residual stream."""
-
-    spec: "TransformerSpec"
-    want_weights: bool = False
-
-    @nn.compact
-    def __call__(self, x: Hidden, context: Context, keys):
-        spec = self.spec
-        attend = nn.remat(Attention) if spec.remat == "attention" else Attention
-        attend = attend(spec, self.want_weights, name="attention")
-        feed = FeedForward(spec, name="feedforward")
-        norm_options = (spec.norm, spec.norm_epsilon, spec.biases.norm)
-        norm = Norm(*norm_options, name="attention_norm")
-        second_norm = None
-        if spec.parallel != "shared":
-            second_norm = Norm(*norm_options, name="feedforward_norm")
-
-        def branch(y, site, name):
-            if spec.layer_scale is not None:
-                init = nn.initializers.constant(spec.layer_scale)
-                y = y * parameter(self, name, init, (spec.width,), (None,)).astype(y.dtype)
-            return dropout(y, spec.dropout, keys, site) * spec.residual_scale
-
-        def attention_input(x):
-            y = norm(x)
-            return y if spec.first_norm else jnp.where(context.layer == 0, x, y)
-
-        def attended(y):
-            y, weights = attend(y, context, keys)
-            return branch(y, ATTENTION, "attention_scale"), weights
-
-        def fed(y):
-            return branch(feed(y), FEEDFORWARD, "feedforward_scale")
-
-        if spec.norm_position == "post":
-            y, weights = attended(x)
-            x = norm(x + y)
-            x = second_norm(x + fed(x))
-        elif spec.parallel == "none":
-            y, weights = attended(attention_input(x))
-            x = x + y
-            x = x + fed(second_norm(x))
-        else:
-            first = norm(x)
-            y, weights = attended(first)
-            x = x + y + fed(first if second_norm is None else second_norm(x))
-        return constrain(x, "batch", "tokens", "width"), weights

@@ -173,7 +173,11 @@ def alibi_slopes(heads: int) -> np.ndarray:
 
 
 def relative_buckets(differences: np.ndarray, relative: Relative, causal: bool) -> np.ndarray:
-    """The bucket of each difference `query - key`: exact when small, logarithmic beyond."""
+    """The bucket of each difference `query - key`: exact when small, logarithmic beyond.
+
+    In float32, as the published models: in float64 the bounds that are whole numbers, such as
+    distance 64 of 32 buckets up to 128, fall into the neighbouring bucket.
+    """
     buckets, bucket = relative.buckets, np.zeros_like(differences)
     if causal:
         distance = np.maximum(differences, 0)
@@ -182,8 +186,9 @@ def relative_buckets(differences: np.ndarray, relative: Relative, causal: bool) 
         bucket = bucket + np.where(differences < 0, buckets, 0)
         distance = np.abs(differences)
     exact = buckets // 2
-    scale = (buckets - exact) / math.log(relative.distance / exact)
-    large = exact + (np.log(np.maximum(distance, 1) / exact) * scale).astype(distance.dtype)
+    share = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(exact))
+    share = share / np.float32(math.log(relative.distance / exact))
+    large = exact + (share * np.float32(buckets - exact)).astype(distance.dtype)
     return bucket + np.where(distance < exact, distance, np.minimum(large, buckets - 1))
 
 

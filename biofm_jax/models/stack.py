@@ -15,9 +15,11 @@ from biofm_jax.models import heads
 from biofm_jax.models.api import Outputs, constrain, gather, gather_late, partitioned, used
 from biofm_jax.models.attention_cached import Cache
 from biofm_jax.models.attention_fused import FUSED_ATTENTION
+from biofm_jax.models.block import Block
+from biofm_jax.models.cross_attention import Source
 from biofm_jax.models.dropout import fold, row_keys
 from biofm_jax.models.embedding import Embedding
-from biofm_jax.models.layers import MADE, Block, Context, Norm, normal
+from biofm_jax.models.layers import MADE, Context, Norm, normal
 from biofm_jax.models.normalize import STATISTICS
 from biofm_jax.models.positions import Learned, Relative, Rotary, distance_bias, rotary_tables
 
@@ -28,15 +30,22 @@ COLLECTABLE = {"attentions", "layers", "keys_values"}
 EVERYTHING = 1 << 30  # a window wider than any row
 
 
-def init_stack(spec: "TransformerSpec", rng: jax.Array) -> PyTree:
-    """Float32 parameters as a plain nested dict; those of the blocks stacked layer by layer."""
-    return nn.unbox(_boxed(spec, rng))
+def init_stack(spec: "TransformerSpec", rng: jax.Array, source_width: int | None = None) -> PyTree:
+    """Float32 parameters as a plain nested dict; those of the blocks stacked layer by layer.
+
+    Args:
+        spec: the model's spec.
+        rng: a PRNG key.
+        source_width: of the encoder whose output the blocks read; None: they have no source.
+    """
+    return nn.unbox(_boxed(spec, source_width, rng))
 
 
 @functools.lru_cache
-def stack_axes(spec: "TransformerSpec") -> PyTree:
+def stack_axes(spec: "TransformerSpec", with_source: bool = False) -> PyTree:
     """The logical names of every parameter's axes."""
-    boxed = jax.eval_shape(functools.partial(_boxed, spec), jax.random.key(0))
+    width = spec.width if with_source else None  # which one, no name tells
+    boxed = jax.eval_shape(functools.partial(_boxed, spec, width), jax.random.key(0))
     names = jax.tree.map(lambda box: box.names, boxed, is_leaf=_is_box)
     names["blocks"] = jax.tree.map(
         lambda axes: ("layers", *axes), names["blocks"], is_leaf=lambda x: isinstance(x, tuple)
@@ -48,7 +57,7 @@ def _is_box(x) -> bool:
     return isinstance(x, nn.meta.AxisMetadata)
 
 
-def _boxed(spec: "TransformerSpec", rng: jax.Array) -> PyTree:
+def _boxed(spec: "TransformerSpec", source_width: int | None, rng: jax.Array) -> PyTree:
     """Parameters with the names of their axes, made on a row of two tokens."""
     ids = jnp.zeros((1, 2), jnp.int32)
     batch = Batch(tokens=ids, segment_ids=ids + 1, positions=ids, examples=ids[:, :1])
@@ -61,7 +70,10 @@ def _boxed(spec: "TransformerSpec", rng: jax.Array) -> PyTree:
             shape = (spec.positions.buckets, spec.heads)
             make = nn.with_logical_partitioning(normal(spec.init_std), (None, "heads"))
             params["relative"] = make(keys["relative"], shape, jnp.float32)
-        context = _context(spec, nn.unbox(params), batch)
+        source = None
+        if source_width is not None:
+            source = Source(batch.segment_ids, jnp.zeros((1, 2, source_width)))
+        context = _context(spec, nn.unbox(params), batch, source=source)
         # Shapes alone matter here, and no kernel wants a row of two tokens.
         block = Block(dataclasses.replace(spec, backend="reference"))
         context = _of_layer(spec, context, 0)
@@ -84,7 +96,11 @@ def _final_norm(spec: "TransformerSpec") -> Norm:
 
 
 def _context(
-    spec: "TransformerSpec", params: PyTree, batch: Batch, past: Cache | None = None
+    spec: "TransformerSpec",
+    params: PyTree,
+    batch: Batch,
+    past: Cache | None = None,
+    source: Source | None = None,
 ) -> Context:
     """What the layers read; of `LocalLayers` the two kinds of angles lie one behind the other."""
     tables = None
@@ -107,6 +123,7 @@ def _context(
         distance_bias=bias,
         window=spec.window,
         past=past,
+        source=source,
         examples=batch.examples.shape[1],
     )
 
@@ -135,6 +152,7 @@ def apply_stack(
     collect: tuple[str, ...] = (),
     embedded: Hidden | None = None,
     past: Cache | None = None,
+    source: Source | None = None,
 ) -> Outputs:
     """Run the model.
 
@@ -147,22 +165,25 @@ def apply_stack(
         collect: any of "attentions", "layers" and "keys_values".
         embedded: (b, t, d) in the place of the tokens' embeddings, to differentiate by.
         past: of a causal model, what it kept of the tokens before these; see `models/cache.py`.
+        source: of a decoder with cross attention, what it reads of its encoder.
 
     Raises:
-        UserError: rows longer than learned positions, training with dropout but no key, or an
-            unknown name to collect.
+        UserError: rows longer than learned positions, training with dropout but no key, an
+            unknown name to collect, or a batch with a source for a model without an encoder.
     """
     keys = _check_call(spec, batch, rngs, train, collect)
-    axes, dtype = stack_axes(spec), spec.compute_dtype
+    axes, dtype = stack_axes(spec, source is not None), spec.compute_dtype
     outer = {name: part for name, part in params.items() if name != "blocks"}
     outer = gather(outer, {name: axes[name] for name in outer}, dtype)
-    context = _context(spec, params, batch, past)
+    context = _context(spec, params, batch, past, source)
     if embedded is None:
         x = Embedding(spec).apply({"params": outer["embed"]}, batch, fold(keys, 0))
     else:
         x = jnp.asarray(embedded, dtype)
     x = constrain(x, "batch", "tokens", "width")
-    x, (layers, attentions, made) = _run_blocks(spec, params["blocks"], x, context, keys, collect)
+    x, (layers, attentions, *made) = _run_blocks(
+        spec, params["blocks"], axes["blocks"], x, context, keys, collect
+    )
     if spec.final_norm:
         x = _final_norm(spec).apply({"params": outer["final_norm"]}, x)
     pooled = heads.pool(x, batch, spec.pooling, spec.special)
@@ -178,7 +199,8 @@ def apply_stack(
     elif spec.head is not None:
         head = heads.PooledLogits(spec)
         logits = head.apply({"params": outer["head"]}, pooled, fold(keys, spec.layers + 1))
-    return Outputs(x, pooled, logits, attentions, layers, made)
+    keys_values, of_source = made
+    return Outputs(x, pooled, logits, attentions, layers, keys_values, source_keys_values=of_source)
 
 
 def _check_call(spec, batch, rngs, train, collect) -> jax.Array | None:
@@ -189,6 +211,11 @@ def _check_call(spec, batch, rngs, train, collect) -> jax.Array | None:
             f"rows of {length} tokens are longer than the model's "
             f"positions.maximum={spec.positions.maximum}; shorten max_tokens of the data or "
             "give the model more positions"
+        )
+    if batch.source is not None:
+        raise UserError(
+            "the batch has a source, and this model has no encoder to read it; build an "
+            "EncoderDecoderSpec, or give the batch without it"
         )
     if unknown := set(collect) - COLLECTABLE:
         raise UserError(f"cannot collect {sorted(unknown)}; known are {sorted(COLLECTABLE)}")
@@ -202,23 +229,24 @@ def _check_call(spec, batch, rngs, train, collect) -> jax.Array | None:
 def _run_blocks(
     spec: "TransformerSpec",
     stacked: PyTree,
+    axes: PyTree,
     x: Hidden,
     context: Context,
     keys: jax.Array | None,
     collect: tuple[str, ...],
 ) -> tuple[Hidden, tuple]:
-    """Hidden states after all blocks; after each, attention weights, keys and values, if asked."""
+    """Hidden states after all blocks; of each, if asked: states, weights, keys and values."""
     axes = jax.tree.map(
         lambda names: names[1:],
-        stack_axes(spec)["blocks"],
+        axes,
         is_leaf=lambda names: isinstance(names, tuple),
     )
     block = Block(spec, want_weights="attentions" in collect)
     mutable = [MADE] if "keys_values" in collect else []
-    past = context.past
+    past, source = context.past, context.source
 
     def step(x, layer):
-        params, index, kept = layer
+        params, index, kept, of_source = layer
         # Where all of a block is computed again, so is the gathering: once for the block.
         collected = gather if spec.remat in ("full", "dots") else gather_late
         params = collected(params, axes, spec.compute_dtype)
@@ -226,17 +254,24 @@ def _run_blocks(
         here = _of_layer(spec, context, index)
         if past is not None:
             here = here.after(Cache(*kept, past.lengths))
+        if source is not None:
+            here = dataclasses.replace(here, source=source.of_layer(of_source))
         (y, weights), made = block.apply(
             {"params": params}, x, here, fold(keys, index + 1), mutable=mutable
         )
-        (keys_values,) = made[MADE]["attention"]["keys_values"] if made else (None,)
-        return y, (y if "layers" in collect else None, weights, keys_values)
+        found = made[MADE] if made else {}
+        (keys_values,), (from_source,) = (
+            found.get(name, {}).get("keys_values", (None,))
+            for name in ("attention", "cross_attention")
+        )
+        return y, (y if "layers" in collect else None, weights, keys_values, from_source)
 
     if spec.remat in ("full", "dots"):
         policy = _products if spec.remat == "dots" else None
         step = jax.checkpoint(step, prevent_cse=not spec.scan, policy=policy)
     kept = None if past is None else (past.keys, past.values)
-    first, per_layer = x, (stacked, jnp.arange(spec.layers, dtype=jnp.uint32), kept)
+    of_source = None if source is None else source.keys_values
+    first, per_layer = x, (stacked, jnp.arange(spec.layers, dtype=jnp.uint32), kept, of_source)
     if spec.scan:
         x, (layers, *others) = jax.lax.scan(step, x, per_layer)
     else:

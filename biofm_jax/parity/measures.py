@@ -64,11 +64,11 @@ def against_reference(model, params, expected: Expected, family: Family) -> dict
     return {
         "logits": relative_error(np.asarray(ours.logits)[real], expected.logits[real]),
         "hidden": max(hidden),
-        "gradients": max(_gradient_error(g, expected.gradients[name]) for name, g in mine),
+        "gradients": max(gradient_error(g, expected.gradients[name]) for name, g in mine),
     }
 
 
-def _gradient_error(ours, theirs) -> float:
+def gradient_error(ours, theirs) -> float:
     """As `relative_error`; a gradient that is zero in theory is compared with 1."""
     size = np.linalg.norm(theirs)
     return relative_error(ours, theirs) if size > 1e-3 else float(np.linalg.norm(ours) > 1e-3)

@@ -1,6 +1,7 @@
 """Small models of every family by its reference implementation, two head widths each."""
 
 from biofm_jax.parity.references import MASK, PAD, VOCABULARY, Reference, randomised
+from biofm_jax.parity.t5_models import t5_references
 from biofm_jax.zoo.bert import BERT, MEGATRON, ROBERTA
 from biofm_jax.zoo.biogpt import BIOGPT
 from biofm_jax.zoo.esm import ESM
@@ -160,4 +161,4 @@ def _written() -> list[Reference]:
 
 def references() -> list[Reference]:
     """Every reference: of transformers, and written out."""
-    return [*_esm(), *_bert_like(), *_modern(), *_causal(), *_written()]
+    return [*_esm(), *_bert_like(), *_modern(), *_causal(), *_written(), *t5_references()]

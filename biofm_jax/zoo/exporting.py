@@ -15,7 +15,7 @@ from biofm_jax.array_types import PyTree
 from biofm_jax.data.published_tokenizers import copy_tokenizer
 from biofm_jax.errors import UserError
 from biofm_jax.files import write_whole
-from biofm_jax.models.transformer import TransformerSpec
+from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec
 from biofm_jax.zoo.family import Family
 from biofm_jax.zoo.importing import model_places
 from biofm_jax.zoo.store import CONFIG, TOKENIZER, Stored
@@ -27,7 +27,7 @@ INDEX = "model.safetensors.index.json"
 
 
 def published_tensors(
-    params: PyTree, family: Family, spec: TransformerSpec
+    params: PyTree, family: Family, spec: Spec
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Every tensor of the family's table, float32, one at a time; tied ones come once.
 
@@ -96,7 +96,7 @@ def export_stored(stored: Stored, out: Path, advance: Callable[[int], None]) -> 
 
 
 def export_params(
-    params: PyTree, family: Family, spec: TransformerSpec, out: Path, advance: Callable[[int], None]
+    params: PyTree, family: Family, spec: Spec, out: Path, advance: Callable[[int], None]
 ) -> list[Path]:
     """Write a model that was trained here in the layout of a published family, float32.
 
@@ -139,8 +139,14 @@ _FREE = ("special", "pooling", "dropout", "attention_dropout", "dtype", "backend
          "init_std", "init_by_depth")  # fmt: skip
 
 
-def _decisive(spec: TransformerSpec) -> dict[str, Any]:
+def _decisive(spec: Spec) -> dict[str, Any]:
     """What decides a model's outputs, in one form however it was written."""
+    if isinstance(spec, EncoderDecoderSpec):
+        return {
+            f"{name}.{field}": value
+            for name in ("encoder", "decoder")
+            for field, value in _decisive(getattr(spec, name)).items()
+        }
     fields = {name: getattr(spec, name) for name in spec.__dataclass_fields__ if name not in _FREE}
     return fields | {
         "kv_heads": spec.key_heads,
@@ -149,7 +155,7 @@ def _decisive(spec: TransformerSpec) -> dict[str, Any]:
     }
 
 
-def same_architecture(one: TransformerSpec, other: TransformerSpec) -> list[str]:
+def same_architecture(one: Spec, other: Spec) -> list[str]:
     """The fields in which two architectures differ, as `width: 320 and 480`; none if equal."""
     mine, yours = _decisive(one), _decisive(other)
     return [f"{name}: {mine[name]} and {yours[name]}" for name in mine if mine[name] != yours[name]]
@@ -175,7 +181,7 @@ def _write_index(folder: Path, weight_map: dict[str, str]) -> None:
     write_whole(folder / INDEX, json.dumps(index, indent=2) + "\n")
 
 
-def _write_config(folder: Path, family: Family, spec: TransformerSpec) -> None:
+def _write_config(folder: Path, family: Family, spec: Spec) -> None:
     write_whole(folder / CONFIG, json.dumps(family.config_of(spec), indent=2) + "\n")
 
 

@@ -4,11 +4,11 @@ import dataclasses
 import re
 from collections.abc import Callable
 
-from biofm_jax.models.transformer import TransformerSpec
+from biofm_jax.models.encoder_decoder import Spec
 from biofm_jax.zoo.tensors import Tensor
 
 
-def _as_it_is(spec: TransformerSpec, matching: Callable[[str], list]) -> TransformerSpec:
+def _as_it_is(spec: Spec, matching: Callable[[str], list]) -> Spec:
     """A spec that leaves nothing open."""
     return spec
 
@@ -34,20 +34,29 @@ class Family:
         other_layouts: families of the same models under other names of tensors.
         settle: spec and a function of a pattern -> the tensors whose names match it; returns the
             spec with what the configuration leaves open and the tensors tell.
+        ignored: patterns of tensors of parts that the family does not have, such as the decoder
+            beside an encoder; they are neither read nor kept.
+        model_type: of its `config.json`, where it is not the name.
         reference: the implementation it is held to.
     """
 
     name: str
-    tensors: Callable[[TransformerSpec], list[Tensor]]
-    spec_of: Callable[[dict], TransformerSpec]
-    config_of: Callable[[TransformerSpec], dict]
+    tensors: Callable[[Spec], list[Tensor]]
+    spec_of: Callable[[dict], Spec]
+    config_of: Callable[[Spec], dict]
     prefix: str
     head: tuple[str, ...]
     copies: dict[str, str] = dataclasses.field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     other_layouts: tuple[str, ...] = ()
-    settle: Callable[[TransformerSpec, Callable[[str], list]], TransformerSpec] = _as_it_is
+    ignored: tuple[str, ...] = ()
+    model_type: str = ""
+    settle: Callable[[Spec, Callable[[str], list]], Spec] = _as_it_is
     reference: str = ""
+
+    def ignores(self, name: str) -> bool:
+        """Whether a tensor belongs to a part that the family does not have."""
+        return any(re.search(pattern, name) for pattern in self.ignored)
 
     def leaves_out(self, name: str) -> bool:
         """Whether a tensor is known to be no weight of the language model."""
@@ -111,6 +120,6 @@ class Published:
     parameters: int
 
     @property
-    def spec(self) -> TransformerSpec:
+    def spec(self) -> Spec:
         """The architecture."""
         return self.family.spec_of(self.config)

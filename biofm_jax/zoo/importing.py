@@ -12,7 +12,7 @@ import numpy as np
 
 from biofm_jax.array_types import PyTree
 from biofm_jax.errors import UserError
-from biofm_jax.models.transformer import TransformerSpec
+from biofm_jax.models.encoder_decoder import Spec, replaced
 from biofm_jax.zoo.family import Family, canonical_names
 from biofm_jax.zoo.tensors import Place, by_path, places
 from biofm_jax.zoo.weights import InMemory, Weights
@@ -32,15 +32,17 @@ class Plan:
         names: name in the table -> name in the checkpoint.
         copies: pairs (copy, original) of names in the table that must be equal.
         left_out: names in the checkpoint of tensors that are no weights of the model.
+        ignored: number of tensors of parts that the family does not have.
     """
 
-    spec: TransformerSpec
+    spec: Spec
     family: Family
     shapes: PyTree
     places: list[Place]
     names: dict[str, str]
     copies: list[tuple[str, str]]
     left_out: list[str]
+    ignored: int = 0
 
     def kept(self) -> dict[str, str]:
         """Of each tensor that an export gives back: name in the table -> name in the checkpoint.
@@ -51,7 +53,7 @@ class Plan:
         return {name: self.names[name] for name in mine} | {n: n for n in self.left_out}
 
 
-def plan_import(weights: Weights, family: Family, spec: TransformerSpec) -> Plan:
+def plan_import(weights: Weights, family: Family, spec: Spec) -> Plan:
     """Lay out an import, or say all that stands in its way.
 
     Args:
@@ -69,7 +71,7 @@ def plan_import(weights: Weights, family: Family, spec: TransformerSpec) -> Plan
     )
     of_head = {t.name for t in family.tensors(spec) if t.name.startswith(family.head)}
     if of_head and not of_head & names.keys():
-        spec = dataclasses.replace(spec, head=None)
+        spec = replaced(spec, head=None)
     shapes = model_shapes(spec)
     found = model_places(family, spec)
     wanted = {place.name for place in found}
@@ -87,6 +89,9 @@ def plan_import(weights: Weights, family: Family, spec: TransformerSpec) -> Plan
         for name, original in names.items()
         if name not in known and family.leaves_out(name)
     )
+    aside = {n for name, n in names.items() if name not in known and family.ignores(name)}
+    left_out = [name for name in left_out if name not in aside]
+    known |= {name for name, n in names.items() if n in aside}
     unused = [n for name, n in names.items() if name not in known and n not in left_out]
     wrong += [f"unused: {name} {weights.tensors[name].shape}" for name in sorted(unused)]
     if wrong:
@@ -97,17 +102,17 @@ def plan_import(weights: Weights, family: Family, spec: TransformerSpec) -> Plan
             + "\n  ".join(wrong[:SHOWN])
             + more
         )
-    return Plan(spec, family, shapes, found, names, copies, left_out)
+    return Plan(spec, family, shapes, found, names, copies, left_out, len(aside))
 
 
-def model_shapes(spec: TransformerSpec) -> PyTree:
+def model_shapes(spec: Spec) -> PyTree:
     """The shapes of a model's parameters; nothing is allocated."""
     return jax.eval_shape(lambda key: spec.build().init(key, None), jax.random.key(0))
 
 
-def model_places(family: Family, spec: TransformerSpec) -> list[Place]:
+def model_places(family: Family, spec: Spec) -> list[Place]:
     """Where each tensor of the family's table lies in a model's parameters."""
-    return places(family.tensors(spec), by_path(model_shapes(spec)), spec.layers)
+    return places(family.tensors(spec), by_path(model_shapes(spec)))
 
 
 def read_params(
@@ -155,7 +160,7 @@ def read_params(
     return jax.tree.unflatten(jax.tree.structure(plan.shapes), list(leaves.values()))
 
 
-def params_of(arrays: dict[str, np.ndarray], family: Family, spec: TransformerSpec) -> PyTree:
+def params_of(arrays: dict[str, np.ndarray], family: Family, spec: Spec) -> PyTree:
     """The parameters held in a state dict of arrays; raises as `plan_import`."""
     weights = InMemory(arrays)
     return read_params(weights, plan_import(weights, family, spec))

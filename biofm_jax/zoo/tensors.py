@@ -11,8 +11,9 @@ import numpy as np
 from biofm_jax.array_types import PyTree
 
 Shape = tuple[int, ...]
-# Of the blocks' parameters the first axis is the layer; a tensor belongs to one layer of them.
-BLOCKS = "blocks/"
+# Of the parameters of a stack's blocks, `blocks/...` or `decoder/blocks/...`, the first axis is the
+# layer; a tensor belongs to one layer of them.
+BLOCKS = "blocks"
 
 
 class Layout(Protocol):
@@ -126,20 +127,19 @@ class Place:
         return tuple(slice(None) if i is None else i for i in self.index)
 
 
-def places(tensors: Iterable[Tensor], shapes: dict[str, Any], layers: int) -> list[Place]:
+def places(tensors: Iterable[Tensor], shapes: dict[str, Any]) -> list[Place]:
     """Every published tensor of a model, layer by layer, and where it lies.
 
     Args:
         tensors: a family's table.
         shapes: arrays or shapes by path, from `by_path`.
-        layers: number of blocks.
     """
     found = []
     for tensor in tensors:
-        stacked = tensor.path.startswith(BLOCKS)
-        for i in range(tensor.first, layers if stacked else 1):
+        stacked = BLOCKS in tensor.path.split("/")
+        whole = shapes[tensor.path].shape
+        for i in range(tensor.first, whole[0] if stacked else 1):
             index = ((i,) if stacked else ()) + tensor.part
-            whole = shapes[tensor.path].shape
             shape = tuple(
                 size for axis, size in enumerate(whole) if axis >= len(index) or index[axis] is None
             )

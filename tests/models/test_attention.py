@@ -157,7 +157,7 @@ def test_remat_knows_fused_attention_by_name():
 
 def test_choice_is_logged_once(caplog):
     q, k, v, segments = inputs(length=11)
-    attention_module._log_once.cache_clear()
+    attention_module.log_once.cache_clear()
     with caplog.at_level(logging.INFO, logger="biofm_jax"):
         for _ in range(2):
             attention(q, k, v, segments)

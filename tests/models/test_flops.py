@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from biofm_jax.data.batch import Batch
+from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.flops import train_flops
 from biofm_jax.models.heads import LanguageHead, PredictionHead, ProjectionHead
 from biofm_jax.models.transformer import TransformerSpec
@@ -23,7 +24,7 @@ CASES = {
 }
 
 
-def counted(spec: TransformerSpec, predict: int | None) -> float:
+def counted(spec: TransformerSpec | EncoderDecoderSpec, predict: int | None) -> float:
     """FLOPs of a token by the compiler's count of forward and backward pass."""
     model = spec.build()
     params = jax.eval_shape(model.init, jax.random.key(0), None)
@@ -34,7 +35,10 @@ def counted(spec: TransformerSpec, predict: int | None) -> float:
     def loss(params, batch):
         return (model.apply(params, batch).logits.astype(jnp.float32) ** 2).sum()
 
-    lowered = jax.jit(jax.grad(loss)).lower(params, Batch(ids, ids, ids, slots, predict=places))
+    batch = Batch(ids, ids, ids, slots, predict=places)
+    if isinstance(spec, EncoderDecoderSpec):
+        batch = batch.replace(source=Batch(ids, ids, ids, slots))
+    lowered = jax.jit(jax.grad(loss)).lower(params, batch)
     fast = {"xla_backend_optimization_level": 0}
     return lowered.compile(compiler_options=fast).cost_analysis()["flops"] / (ROWS * TOKENS)
 
@@ -44,6 +48,15 @@ def test_the_rule_is_what_the_compiler_counts(name):
     spec = dataclasses.replace(SPEC, **CASES[name])
     rule = train_flops(spec, TOKENS, predicted=1.0, pooled=SLOTS / TOKENS)
     # The compiler also counts norms, softmax and activations: 1 % at this width.
+    assert 1.0 < counted(spec, None) / rule < 1.03
+
+
+def test_an_encoder_decoder_pays_for_both_stacks_and_the_look_across():
+    decoder = dataclasses.replace(SPEC, causal=True, kv_heads=2)
+    spec = EncoderDecoderSpec(dataclasses.replace(SPEC, layers=1, head=None), decoder)
+    rule = train_flops(spec, TOKENS, predicted=1.0)
+    # Plain attention computes the masked half of the decoder's pairs as well.
+    rule += 6 * decoder.layers * decoder.width * TOKENS
     assert 1.0 < counted(spec, None) / rule < 1.03
 
 

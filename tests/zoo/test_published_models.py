@@ -24,13 +24,16 @@ CLASSES = {
     "biogpt": ("BioGptConfig", "BioGptForCausalLM"),
     "llama": ("LlamaConfig", "LlamaForCausalLM"),
     "mistral": ("MistralConfig", "MistralForCausalLM"),
+    "t5": ("T5Config", "T5ForConditionalGeneration"),
+    "t5_encoder": ("T5Config", "T5EncoderModel"),
 }
 
 
 def ours(model) -> int:
     spec = model.spec
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(model_shapes(spec)))
-    return count if spec.first_norm else count - spec.width  # a norm that lies unused
+    # A norm that lies unused.
+    return count if getattr(spec, "first_norm", True) else count - spec.width
 
 
 @pytest.mark.parametrize("model", PUBLISHED.values(), ids=lambda model: model.name)
@@ -57,7 +60,7 @@ def test_every_number_has_one_place(model):
         filled[place.path] += math.prod(place.shape)
         assert place.name not in names
         names.add(place.name)
-    if not spec.first_norm:
+    if not getattr(spec, "first_norm", True):
         filled["blocks/attention_norm/scale"] += spec.width
     assert filled == {path: math.prod(leaf.shape) for path, leaf in shapes.items()}
 
@@ -80,7 +83,8 @@ def test_names_and_facts():
 def test_unknown_values_of_a_configuration_are_refused(name):
     family = FAMILIES[name]
     config = next(m.config for m in PUBLISHED.values() if m.family is family)
-    fields = {"hidden_act", "hidden_activation", "activation_function"} & config.keys()
+    names = {"hidden_act", "hidden_activation", "activation_function", "feed_forward_proj"}
+    fields = names & config.keys()
     for field in fields or {"hidden_act"}:
         with pytest.raises(UserError, match="mish"):
             family.spec_of(config | {field: "mish"})
