@@ -172,6 +172,18 @@ def interpret(arguments: list[str]) -> int:
     return DONE
 
 
+def score(arguments: list[str]) -> int:
+    """Score variants without labels: A123T, HGVS, a DMS table, or a VCF with its genome."""
+    from biofm_jax.score.command import Job, Score
+
+    options = _parse(Score, arguments, "score")
+    job = Job(options)
+    title = "dry run: nothing was written" if options.dry_run else "scored"
+    row = job.summary() if options.dry_run else job.run()
+    _print_rows(title, [row], options.json, across=False)
+    return DONE
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
     """Write the results and runs under some folders to one HTML page and a Markdown table.
@@ -261,6 +273,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": evaluate,
     "sweep": sweep,
     "interpret": interpret,
+    "score": score,
     "report": report,
     "data": data,
     "import": import_,

@@ -24,7 +24,16 @@ ROOMS = (
     ("interpret",),
     ("evaluate",),
     ("experiment",),
-    ("compare", "sweep", "interpretation", "catalogue", "cli_data", "publishing", "parity"),
+    (
+        "compare",
+        "sweep",
+        "score",
+        "interpretation",
+        "catalogue",
+        "cli_data",
+        "publishing",
+        "parity",
+    ),
     ("cli",),
 )
 
