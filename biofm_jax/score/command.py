@@ -35,7 +35,9 @@ class Score:
     """Score variants by a pretrained model alone: higher = the model finds it likelier.
 
     biofm score runs/esm2 dms.csv scores.csv --wild-type wt.fasta --label DMS_score
+
     biofm score runs/esm2 mutants.txt scores.tsv --wild-type wt.fasta --first 24
+
     biofm score runs/dna variants.vcf.gz scores.parquet --reference genome.fa
 
     Scores are differences of log-probabilities in nats; the wild type has 0.

@@ -74,7 +74,7 @@ def _first_size(encoder: Encoder) -> int:
 
 
 def _fitting_size(encoder: Encoder, contig: str, allele: Allele, size: int) -> int:
-    """The most bases, from `size` down, whose tokens fit into a row with either allele."""
+    """Bases, from `size` down by the share that does not fit, that fit with either allele."""
     room, size = encoder.data.max_tokens, min(size, len(contig))
     while size > 1:
         count = _tokens(encoder, allele_windows(contig, allele, size))

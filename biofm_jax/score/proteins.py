@@ -16,7 +16,8 @@ from biofm_jax.data.variants_text import (
 from biofm_jax.errors import UserError
 from biofm_jax.score.items import SHOWN, Items
 
-ADVICE = "; a column of whole sequences (mutated_sequence) and pseudo_perplexity can score some"
+LENGTH = ("deletion", "duplication", "insertion")
+ADVICE = "; as a whole sequence (column mutated_sequence) pseudo_perplexity can score it"
 
 
 def read_wild_type(given: str, data: SequenceData) -> str:
@@ -89,7 +90,8 @@ def _mutated(table: VariantTable, wild_type: str, first: int):
         try:
             found = parse_variant(cell)
         except NotSubstitution as other:
-            reason = f"{other}{ADVICE}"
+            reason = str(other)
+            reason += ADVICE if reason.endswith(LENGTH) else ""
         except BadText as bad:
             problems.append(f"line {line}: {bad.reason}; {bad.fix}")
         parsed.append(found)

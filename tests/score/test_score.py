@@ -163,6 +163,8 @@ def test_what_has_no_score_is_refused_or_reported(score):
     code, err, _ = score(table, "--wild-type", WILD)
     assert code == 2 and "2 of 4 variants have no score" in err and "--unscored report" in err
     assert f"line 3: {WILD[3]}4*: a stop gained" in err
+    code, err, _ = score("hgvs_p\np.Val7dup\n", "--wild-type", WILD)
+    assert code == 2 and "p.Val7dup: a duplication; as a whole sequence" in err
     code, row, rows = score(table, "--wild-type", WILD, "--unscored", "report")
     assert code == 0 and (row["variants"], row["scored"]) == (4, 2)
     assert [bool(each["score"]) for each in rows] == [True, False, False, True]
