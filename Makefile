@@ -1,5 +1,6 @@
 # make quickstart   set up, pretrain, adapt, evaluate, report: on data inside a dependency
 # make test         lint and all tests          make test-fast   without the slow ones
+# make parity       published families against their reference implementations (PARITY.md)
 # make bench        speed against torch and transformers (benchmarks/RESULTS.md)
 # make clean        remove the virtual environment
 
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 RUN := runs/quickstart
 TORCH ?= torch==2.13.0
 
-.PHONY: quickstart test test-fast lint bench clean
+.PHONY: quickstart test test-fast lint bench parity clean
 
 # Pinned versions; the package itself is editable, so the stamps hold until the pins change.
 $(VENV)/.base: constraints.txt pyproject.toml
@@ -23,7 +24,7 @@ $(VENV)/.test: $(VENV)/.base
 
 $(VENV)/.peers: $(VENV)/.test
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[parity]'
 	@touch $@
 
 quickstart: $(VENV)/.base
@@ -44,6 +45,9 @@ test-fast: $(VENV)/.peers lint
 
 bench: $(VENV)/.peers
 	$(BIN)/python -m benchmarks.run
+
+parity: $(VENV)/.peers
+	$(BIN)/biofm parity
 
 clean:
 	rm -rf $(VENV)

@@ -9,19 +9,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
 
-from biofm_jax import __version__
+from biofm_jax import __version__, cli_models
+from biofm_jax.cli_output import DONE, ERR, FAILED, MISUSED, OUT, parse, print_rows
 from biofm_jax.errors import UserError
 
-OUT = Console()
-ERR = Console(stderr=True)
-DONE, FAILED, MISUSED = 0, 1, 2
-
 Positional = tyro.conf.Positional
-CONFIG = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +34,8 @@ def list_(arguments: list[str]) -> int:
     """Show experiments, models, tasks or data formats."""
     from biofm_jax import catalogue
 
-    options = _parse(List, arguments, "list")
-    _print_rows(options.what, catalogue.LISTS[options.what](), options.json)
+    options = parse(List, arguments, "list")
+    print_rows(options.what, catalogue.LISTS[options.what](), options.json)
     return DONE
 
 
@@ -76,11 +69,11 @@ def train(arguments: list[str]) -> int:
         frozen=True,
         namespace={"__doc__": f"Train {name}. The defaults are the experiment's own values."},
     )
-    chosen = _parse(kind, arguments[1:], f"train {name}", default=kind(**parts))
+    chosen = parse(kind, arguments[1:], f"train {name}", default=kind(**parts))
     experiment = experiments.Experiment(**{field: getattr(chosen, field) for field in parts})
     if chosen.dry_run:
         row = experiments.describe(experiment)
-        _print_rows("dry run: nothing was written", [row], chosen.json, across=False)
+        print_rows("dry run: nothing was written", [row], chosen.json, across=False)
         return DONE
     result = experiments.train(experiment, chosen.workdir, show=not chosen.json)
     row = {
@@ -89,7 +82,7 @@ def train(arguments: list[str]) -> int:
         "resumed_from": result.resumed_from,
         **{k: v for k, v in (result.rows[-1] if result.rows else {}).items() if k != "step"},
     }
-    _print_rows("trained", [row], chosen.json, across=False)
+    print_rows("trained", [row], chosen.json, across=False)
     return DONE
 
 
@@ -111,10 +104,10 @@ def evaluate(arguments: list[str]) -> int:
     from biofm_jax.adapt.methods import Tuning
     from biofm_jax.evaluate.table import rows_by_task, rows_to_table
 
-    options = _parse(compare.Evaluate, arguments, "evaluate")
+    options = parse(compare.Evaluate, arguments, "evaluate")
     plan = compare.plan(options.task, compare.methods(options), options.seeds)
     if options.dry_run:
-        _print_rows("dry run", [{"task": t.name, "method": m} for t, m in plan], options.json)
+        print_rows("dry run", [{"task": t.name, "method": m} for t, m in plan], options.json)
         return DONE
     rows = compare.run(
         options.model,
@@ -128,10 +121,10 @@ def evaluate(arguments: list[str]) -> int:
     )
     if options.json:
         header, cells = rows_to_table(rows)
-        _print_rows("", [dict(zip(header, line, strict=True)) for line in cells], True)
+        print_rows("", [dict(zip(header, line, strict=True)) for line in cells], True)
         return DONE
     for title, lines in rows_by_task(rows):
-        _print_rows(title, lines, False)
+        print_rows(title, lines, False)
     OUT.print(f"results in {options.out}", highlight=False)
     return DONE
 
@@ -140,17 +133,17 @@ def sweep(arguments: list[str]) -> int:
     """Train and evaluate every combination of some values and seeds; table, intervals, plot."""
     from biofm_jax.sweep import command
 
-    options = _parse(command.Sweep, arguments, "sweep")
+    options = parse(command.Sweep, arguments, "sweep")
     plan = command.make_plan(options)
     if options.dry_run:
-        _print_rows("dry run", command.dry_run(plan), options.json)
+        print_rows("dry run", command.dry_run(plan), options.json)
         return DONE
     outcome = command.run(plan, progress=lambda line: ERR.print(line, highlight=False))
     if options.json:
         print(json.dumps(outcome.to_json()))
     else:
         for title, lines in outcome.tables():
-            _print_rows(title, lines, False)
+            print_rows(title, lines, False)
         OUT.print(f"table and plot in {plan.out}", highlight=False)
     return FAILED if outcome.failed else DONE
 
@@ -159,28 +152,16 @@ def interpret(arguments: list[str]) -> int:
     """Show why a model says what it says: attention, mutagenesis, gradients, a map."""
     from biofm_jax.interpretation import Interpret, Interpreter
 
-    options = _parse(Interpret, arguments, "interpret")
+    options = parse(Interpret, arguments, "interpret")
     interpreter = Interpreter(options)
     rows = [dataclasses.asdict(piece) for piece in interpreter.pieces()]
     if options.dry_run:
-        _print_rows("dry run", rows, options.json)
+        print_rows("dry run", rows, options.json)
         return DONE
     for row, piece in zip(rows, interpreter.pieces(), strict=True):
         ERR.print(f"{piece.kind} by {piece.readout} {piece.text[:40]}", highlight=False)
         row["file"] = str(interpreter.make(piece))
-    _print_rows("interpretations; `biofm report` draws them", rows, options.json)
-    return DONE
-
-
-def score(arguments: list[str]) -> int:
-    """Score variants without labels: A123T, HGVS, a DMS table, or a VCF with its genome."""
-    from biofm_jax.score.command import Job, Score
-
-    options = _parse(Score, arguments, "score")
-    job = Job(options)
-    title = "dry run: nothing was written" if options.dry_run else "scored"
-    row = job.summary() if options.dry_run else job.run()
-    _print_rows(title, [row], options.json, across=False)
+    print_rows("interpretations; `biofm report` draws them", rows, options.json)
     return DONE
 
 
@@ -203,68 +184,12 @@ def report(arguments: list[str]) -> int:
     """Gather results and runs into one HTML page and a Markdown table."""
     from biofm_jax.evaluate.report import write_report
 
-    options = _parse(Report, arguments, "report")
+    options = parse(Report, arguments, "report")
     written = write_report(options.folders, options.out, options.title)
     for problem in written.problems:
         ERR.print(f"not read: {problem}", highlight=False)
     OUT.print(f"{written.html} and {written.markdown}", highlight=False)
     return DONE
-
-
-def import_(arguments: list[str]) -> int:
-    """Read published weights into a model that the other verbs take."""
-    from biofm_jax.publishing import Import, import_model
-
-    options = _parse(Import, arguments, "import")
-    row = import_model(options)
-    _print_rows("imported", [row], options.json, across=False)
-    return DONE
-
-
-def export(arguments: list[str]) -> int:
-    """Write a model in the layout in which it is published."""
-    from biofm_jax.publishing import Export, export_model
-
-    options = _parse(Export, arguments, "export")
-    _print_rows("exported", export_model(options), options.json)
-    return DONE
-
-
-@dataclasses.dataclass(frozen=True)
-class Parity:
-    """Hold every family of published models to its reference implementation.
-
-    Attributes:
-        family: some of them; none means all.
-        out: the table, written when all families were measured.
-        json: print JSON instead of a table.
-    """
-
-    family: Positional[tuple[str, ...]] = ()
-    out: Path = Path("PARITY.md")
-    json: bool = False
-
-
-def parity(arguments: list[str]) -> int:
-    """Compare imported models with the reference implementations; writes the ledger PARITY.md."""
-    from biofm_jax.parity import ledger
-    from biofm_jax.parity.models import references
-    from biofm_jax.parity.references import require_peers
-
-    options = _parse(Parity, arguments, "parity")
-    require_peers()
-    measured = []
-    for reference in ledger.chosen(options.family, references):
-        ERR.print(f"{reference.family.name}: {reference.variant}", highlight=False)
-        measured.append(ledger.measure(reference))
-    rows = [
-        {"family": m.family, "variant": m.variant, **m.figures, "misses": ", ".join(m.misses)}
-        for m in measured
-    ]
-    _print_rows("parity", rows, options.json)
-    if not options.family:
-        ledger.write_ledger(measured, options.out)
-    return FAILED if any(m.misses for m in measured) else DONE
 
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
@@ -273,60 +198,15 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": evaluate,
     "sweep": sweep,
     "interpret": interpret,
-    "score": score,
+    "score": cli_models.score,
+    "embed": cli_models.embed,
+    "generate": cli_models.generate,
     "report": report,
     "data": data,
-    "import": import_,
-    "export": export,
-    "parity": parity,
+    "import": cli_models.import_,
+    "export": cli_models.export,
+    "parity": cli_models.parity,
 }
-
-
-def _parse(kind, arguments: list[str], verb: str, **more):
-    """Arguments as a dataclass; prints help or the error and exits with 0 or 2."""
-    return tyro.cli(
-        kind, args=arguments, prog=f"biofm {verb}", config=CONFIG, use_underscores=True, **more
-    )
-
-
-def _print_rows(title: str, rows: list[dict], as_json: bool, across: bool = True) -> None:
-    """Rows of a table: across the page, or one below the other where there is a single one."""
-    if as_json:
-        print(json.dumps(rows, default=str))
-        return
-    lines = [{name: _cell(value) for name, value in row.items()} for row in rows]
-    if not across:
-        OUT.print(_below(title, lines[0]))
-        return
-    table = Table(
-        *dict.fromkeys(n for line in lines for n in line), title=title, title_justify="left"
-    )
-    for line in lines:
-        table.add_row(*(line.get(column.header, "") for column in table.columns))
-    table.columns[0].no_wrap = True  # the name to type
-    if Measurement.get(OUT, OUT.options.update(max_width=10_000), table).minimum <= OUT.width:
-        OUT.print(table)
-        return
-    # Too narrow for the longest words: nothing is cut where each row stands alone.
-    OUT.print(title, highlight=False)
-    for line in lines:
-        name, *rest = line
-        OUT.print(_below(line[name], {key: line[key] for key in rest}))
-
-
-def _below(title: str, values: dict[str, str]) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False)
-    for name, value in values.items():
-        table.add_row(name, value)
-    return table
-
-
-def _cell(value) -> str:
-    if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return "-" if value is None else str(value)
 
 
 def help_text() -> str:

@@ -19,12 +19,13 @@ from biofm_jax.adapt.lora_tuning import LoraSpec
 from biofm_jax.adapt.methods import Tuning
 from biofm_jax.adapt.probe import Kind, ProbeSpec, probe_adapter
 from biofm_jax.adapt.prototypes import prototypes_adapter
+from biofm_jax.adapt.residues import residue_probe_adapter, residues_for_seeds
 from biofm_jax.adapt.tuning import tuned_adapter
 from biofm_jax.adapt.zero_shot import Score, zero_shot_adapter
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.floors import baseline_results
 from biofm_jax.evaluate.grouping import read_groups, with_groups
-from biofm_jax.evaluate.results import BASELINE
+from biofm_jax.evaluate.results import BASELINE, code_commit
 from biofm_jax.evaluate.run import Contender, rows_beside_baselines
 from biofm_jax.evaluate.table import Row, aggregate
 from biofm_jax.evaluate.task import Dataset, Task, all_tasks, get_task
@@ -70,9 +71,7 @@ class Evaluate:
 
     model: tyro.conf.Positional[str]
     task: tuple[str, ...]
-    method: tuple[Literal["probe", "knn", "prototypes", "finetune", "lora"] | Score, ...] = (
-        "probe",
-    )
+    method: tuple[Method | Score, ...] = ("probe",)
     fraction: tuple[float, ...] = ()
     shots: tuple[int, ...] = ()
     shuffle_labels: bool = False
@@ -156,6 +155,12 @@ def plan(patterns: Sequence[str], methods: Sequence[str], seeds: int) -> list[tu
     for task, method in pairs:
         if read_method(method)[0] == "prototypes" and task.kind == "number":
             raise UserError(f"prototypes are of classes, and {task.name} has numbers: use knn")
+        base, pooling, _ = read_options(read_method(method)[0])
+        if task.kind == "residue" and (base not in ("probe", BASELINE) or pooling):
+            raise UserError(
+                f"{task.name} has a label for every residue, and of the methods only the probe, "
+                f"without pooling, reads single residues: not {method}"
+            )
         if read_method(method)[0] in ZERO_SHOT and task.metric not in OF_ORDER:
             raise UserError(
                 f"{method} gives scores without a unit, and {task.name} is judged by "
@@ -193,6 +198,7 @@ def run(
     Raises:
         UserError: the model's modality is not a task's, or its data is missing.
     """
+    code_commit()  # of the code that runs, which results will name
     columns = {} if groups is None else read_groups(groups)
 
     @functools.lru_cache(maxsize=1)
@@ -268,6 +274,8 @@ class Adapters:
         _check_length(encoder, base, wild_type)
         if base in TUNED:
             adapter = tuned_adapter(encoder, getattr(self._tuning, base), kind, show=True)
+        elif kind == "residue":
+            adapter = residue_probe_adapter(residues_for_seeds(encoder, layer))
         else:
             read = encoder.name, pooling, layer
             if read not in self._features:

@@ -123,6 +123,11 @@ class Interpreter:
                 f"{self.task.name} is a task of {self.task.modality} models; {options.model} "
                 f"reads {self.encoder.data.kind}"
             )
+        if self.task is not None and self.task.kind == "residue":
+            raise UserError(
+                f"{self.task.name} has a label for every residue, and a picture is of one label of "
+                "a sequence: give --text SEQUENCE alone"
+            )
 
     @functools.cached_property
     def data(self) -> Dataset:

@@ -2,12 +2,14 @@
 
 import dataclasses
 import hashlib
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import jax
 import tyro
 
+from biofm_jax.data.esmc_tokenizer import write_esmc_tokenizer
 from biofm_jax.data.genome import GenomeData
 from biofm_jax.data.molecule import MoleculeData
 from biofm_jax.data.notes import NotesData
@@ -25,12 +27,11 @@ from biofm_jax.zoo.config import read_config
 from biofm_jax.zoo.exporting import (
     export_params,
     export_stored,
-    model_places,
     same_architecture,
 )
 from biofm_jax.zoo.family import Family, Published
-from biofm_jax.zoo.importing import plan_import, read_params
-from biofm_jax.zoo.registry import FAMILIES, published
+from biofm_jax.zoo.importing import model_places, plan_import, read_params
+from biofm_jax.zoo.registry import FAMILIES, layout_of, published
 from biofm_jax.zoo.store import CONFIG, is_stored, load_stored, store
 from biofm_jax.zoo.weights import open_weights
 
@@ -84,23 +85,34 @@ def import_model(options: Import) -> dict[str, Any]:
     """
     if options.out.exists():
         raise UserError(f"{options.out} exists; name a folder that does not")
+    with tempfile.TemporaryDirectory() as made:
+        return _import(options, Path(made))
+
+
+def _import(options: Import, made: Path) -> dict[str, Any]:
+    """`import_model`; into the folder `made` goes the tokenizer of a family that has no files."""
     folder = options.source if options.source.is_dir() else options.source.parent
     config = folder / CONFIG if (folder / CONFIG).is_file() else None
     weights = open_weights(options.source)
     family, spec, entry = _model(options, config)
+    family = layout_of(weights.tensors, family, spec)
     plan = plan_import(weights, family, spec)
     tokenizer_folder = options.tokenizer or (folder if _has_tokenizer(folder) else None)
+    if tokenizer_folder is None and family.name.startswith("esmc"):
+        write_esmc_tokenizer(made)
+        tokenizer_folder = made
     data, tokenizer = _data(entry, options.modality, tokenizer_folder, plan.spec)
     if tokenizer is not None:
-        special = tuple(i for i in tokenizer.vocabulary.special if i < plan.spec.vocabulary)
-        plan = dataclasses.replace(plan, spec=dataclasses.replace(plan.spec, special=special))
+        plan = dataclasses.replace(plan, spec=pooled_as_published(plan.spec, tokenizer, folder))
     row = {
         "model": options.name,
         "tensors": len(plan.places),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(plan.shapes)),
         "language head": "none in the checkpoint" if plan.spec.head is None else "yes",
         "left out": ", ".join(plan.left_out) or "nothing",
-        "tokenizer": _says(tokenizer_folder, tokenizer, plan.spec),
+        "tokenizer": _says(
+            None if tokenizer_folder == made else tokenizer_folder, tokenizer, plan.spec
+        ),
         "licence": "as its source says" if entry is None else entry.licence,
         "out": "(dry run)" if options.dry_run else str(options.out),
     }
@@ -177,6 +189,34 @@ def _data(
     own = data.own_tokenizer()
     # Without its files a tokenizer is known only where it is this package's own as well.
     return (data, own) if own.vocabulary.size == spec.vocabulary else (None, None)
+
+
+def pooled_as_published(
+    spec: TransformerSpec, tokenizer: Tokenizer, folder: Path
+) -> TransformerSpec:
+    """The spec with the pooling of the published model.
+
+    A mean leaves the vocabulary's special tokens out, but in a model of sentence-transformers
+    (`1_Pooling/config.json`), whose mean is over all tokens of a text.
+
+    Args:
+        spec: of the model.
+        tokenizer: of the model.
+        folder: of the published files.
+
+    Raises:
+        UserError: a pooling that is neither the mean nor the first token.
+    """
+    path = folder / "1_Pooling" / CONFIG
+    if not path.is_file():
+        special = tuple(i for i in tokenizer.vocabulary.special if i < spec.vocabulary)
+        return dataclasses.replace(spec, special=special)
+    modes = {name.removeprefix("pooling_mode_") for name, on in read_config(path).items()
+             if name.startswith("pooling_mode_") and on}  # fmt: skip
+    known = {"mean_tokens": "mean", "cls_token": "first"}
+    if len(modes) != 1 or not modes <= known.keys():
+        raise UserError(f"{path}: pooling by {' and '.join(sorted(modes))} is not known here")
+    return dataclasses.replace(spec, pooling=known[modes.pop()], special=())
 
 
 def _says(folder: Path | None, tokenizer: Tokenizer | None, spec: TransformerSpec) -> str:

@@ -6,7 +6,11 @@ import random
 import struct
 from pathlib import Path
 
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
 ESM2 = [*["<cls>", "<pad>", "<eos>", "<unk>"], *"LAGVSERTIDPKQNFYMHWCXBUZO.-", "<null_1>", "<mask>"]
+PROTT5 = [("<pad>", 0.0, 3), ("</s>", 0.0, 3), ("<unk>", 0.0, 2)]
+PROTT5 += [(f"▁{letter}", -2.0 - i / 8, 1) for i, letter in enumerate("ALGVSREDTIPKFQNYMHWCXBOUZ")]
 NT_HEAD = ["<unk>", "<pad>", "<mask>", "<cls>"]
 PROTBERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"LAGVESIKRDTPNQFYMHCWXUBZO"]
 BERT_SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -15,6 +19,8 @@ the patient was given 5 mg of aspirin daily denies chest pain, résumé naïve; 
 Hypertension diabetes mellitus TYPE-2 COVID-19 IL-6 TNF-alpha β-blocker 心臓 ﬁbrosis Ångström
 """
 WORDS = TEXT.split()
+ROBERTA = ["<s>", "<pad>", "</s>", "<unk>"]
+MASK = {"content": "<mask>", "lstrip": True, "rstrip": False, "normalized": False}
 
 
 def write(folder: Path, **files: str | bytes | dict) -> Path:
@@ -97,3 +103,19 @@ def prose(count: int, seed: int = 0) -> list[str]:
             text = text[:at] + draw.choice(odd) + text[at:]
         texts.append(text)
     return ["", " ", *texts]
+
+
+def with_specials(vocabulary: dict, front: list[str], back: list[str]) -> dict:
+    tokens = [*front, *sorted(vocabulary, key=vocabulary.get), *back]
+    return {token: i for i, token in enumerate(tokens)}
+
+
+def byte_level_bpe(folder: Path) -> tuple[dict, bytes]:
+    """vocab.json and merges.txt of a byte-level BPE trained on the words, without specials."""
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=380, initial_alphabet=alphabet, show_progress=False)
+    trained.train_from_iterator([" ".join(WORDS)] * 3, trainer)
+    trained.model.save(str(folder))
+    return json.loads((folder / "vocab.json").read_text()), (folder / "merges.txt").read_bytes()

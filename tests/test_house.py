@@ -28,12 +28,16 @@ ROOMS = (
         "compare",
         "sweep",
         "score",
+        "embed",
         "interpretation",
+        "generation",
         "catalogue",
         "cli_data",
         "publishing",
         "parity",
     ),
+    ("cli_output",),
+    ("cli_models",),
     ("cli",),
 )
 

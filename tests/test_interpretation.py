@@ -64,6 +64,7 @@ def test_a_dry_run_writes_nothing(capsys, tmp_path):
         ([PROTEIN, "--text", "A" * 200], "has 202 tokens"),
         ([PROTEIN, "--text", "MK7"], "'MK7'"),
         ([PROTEIN, "--task", "quickstart/tpsa"], "is a task of molecule models"),
+        ([PROTEIN, "--task", "flip_ss3"], "a label for every residue"),
         ([PROTEIN, "--text", "MK", "--show", "embeddings"], "give --task"),
         ([MOLECULE.format("masked"), "--text", "CCO", "--show", "mutagenesis"], "for sequences"),
         ([MOLECULE.format("masked"), "--text", "CCO", "--show", "contacts"], "are no residues"),

@@ -11,7 +11,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from biofm_jax.array_types import typed
 from biofm_jax.errors import UserError
 
-Kind = Literal["number", "binary", "class"]
+Kind = Literal["number", "binary", "class", "residue"]
 Rows = tuple[np.ndarray, np.ndarray]  # (n, d) features, (n,) labels without gaps
 
 # With fewer labels than this a validation part orders candidates by luck.

@@ -93,7 +93,7 @@ class Encoder:
         Raises:
             UserError: the model has no such layer.
         """
-        spec, params = _cut(self.spec, self.params_for(seed), layer)
+        spec, params = cut_above(self.spec, self.params_for(seed), layer)
         if pooling is not None:
             spec = dataclasses.replace(spec, pooling={"mean": "mean", "cls": "first"}[pooling])
         model = spec.build()
@@ -122,7 +122,7 @@ class Encoder:
         return embed
 
 
-def _cut(spec: TransformerSpec, params: Any, layer: int | None) -> tuple[TransformerSpec, Any]:
+def cut_above(spec: TransformerSpec, params: Any, layer: int | None) -> tuple[TransformerSpec, Any]:
     """The model without its head and, if a layer is named, without what comes after it."""
     params = {name: part for name, part in params.items() if name != "head"}
     spec = dataclasses.replace(spec, head=None)

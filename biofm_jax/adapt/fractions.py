@@ -123,8 +123,9 @@ def fraction_adapter(adapter: Adapter, share: float, kind: Kind | None = None) -
     In every label column it keeps, of each class (of all, for a number), the same share, rounded
     up; of the training labels never fewer than 2 per class or 8 numbers where there are so many.
     The validation labels are cut by the same share, so that choosing is no better informed than
-    fitting. Which labels is drawn from the adaptation's seed, the same for every model, and a
-    smaller share is part of a larger one. Items left without a label are left out.
+    fitting. With a label for every residue the share is of sequences. Which labels is drawn from
+    the adaptation's seed, the same for every model, and a smaller share is part of a larger one.
+    Items left without a label are left out.
 
     Args:
         adapter: what adapts.
@@ -160,8 +161,9 @@ def few_shot_adapter(adapter: Adapter, shots: int, kind: Kind | None = None) -> 
 
     Args:
         adapter: what adapts; it has to do without validation items.
-        shots: labels of each class in every column of labels, or numbers in every column; all
-            where there are fewer. Fewer shots are part of more.
+        shots: labels of each class in every column of labels, or numbers in every column, or
+            sequences with a label for every residue; all where there are fewer. Fewer shots are
+            part of more.
         kind: of the labels; None: binary where all are 0 or 1, else numbers.
 
     Raises:
@@ -210,6 +212,9 @@ def _limited(
         kind: of the labels, if known.
     """
     order = np.random.default_rng(seed).permutation(len(part))
+    if kind == "residue":  # the labels of a sequence come together
+        known = order[~np.isnan(part.targets[order]).all(1)]
+        return part.at(np.sort(known[: keep(False, len(known))]))
     kept = np.full_like(part.targets, np.nan)
     for column, labels in enumerate(part.targets.T):
         known = order[~np.isnan(labels[order])]

@@ -141,7 +141,7 @@ def generate(
         tokens = np.zeros((rows, width), np.int32)
         for row, i in enumerate(numbers):
             tokens[row, : lengths[row]] = prompts[i]
-        made = jax.device_get(run(params, tokens, lengths, seed, numbers.astype(np.uint32)))
+        made = jax.device_get(run(params, tokens, lengths, np.uint32(seed), np.uint32(numbers)))
         yield [_of_row(made, row, beams) for row in range(there)]
 
 

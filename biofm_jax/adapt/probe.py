@@ -31,7 +31,8 @@ class ProbeSpec:
     """Which features a probe reads.
 
     Attributes:
-        pooling: the mean over tokens, the first token's vector (cls), or the model's own.
+        pooling: the mean over tokens, the first token's vector (cls), or the model's own. A task
+            with a label for every residue reads each one's own state, and takes no pooling.
         layer: hidden states after this many blocks, before any final norm; 0 is the embeddings.
             By default the model's output.
     """

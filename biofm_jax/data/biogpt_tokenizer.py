@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, decoders
 
-from biofm_jax.data.special_tokens import SpecialTokens, read_json
+from biofm_jax.data.special_tokens import SpecialTokens, read_json, read_text
 from biofm_jax.data.text_families import read_bpe
 from biofm_jax.data.text_tokenizer import TextTokenizer, finish
 from biofm_jax.data.tokenizers import Vocabulary, digest, id_dtype
@@ -94,7 +94,7 @@ def read_biogpt(vocabulary: Path, merges: Path, specials: SpecialTokens) -> BioG
     ids = read_json(vocabulary)
     if "</s>" not in ids or "<unk>" not in ids:
         raise UserError(f"{vocabulary}: no </s> or <unk> among its tokens; is it BioGPT's?")
-    pairs = [tuple(line.split()[:2]) for line in merges.read_text("utf-8").split("\n")[:-1]]
+    pairs = [tuple(line.split()[:2]) for line in read_text(merges).split("\n")[:-1]]
     backend = Tokenizer(
         read_bpe(vocabulary, merges, ids, pairs, unk_token="<unk>", end_of_word_suffix="</w>")
     )

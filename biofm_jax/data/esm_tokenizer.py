@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from biofm_jax.data.special_tokens import SpecialTokens
+from biofm_jax.data.special_tokens import SpecialTokens, read_text
 from biofm_jax.data.tokenizers import (
     Vocabulary,
     digest,
@@ -162,7 +162,7 @@ def read_esm_tokenizer(path: Path, specials: SpecialTokens) -> EsmTokenizer:
     Raises:
         UserError: the file lists a token twice, or lacks <cls> or <unk>.
     """
-    tokens = tuple(line.strip() for line in path.read_text("utf-8").splitlines())
+    tokens = tuple(line.strip() for line in read_text(path).splitlines())
     roles = {role: specials.name(role, (usual,), tokens) or "" for role, usual in DEFAULTS.items()}
     special = {token for token in tokens if len(token) > 2 and token[0] + token[-1] == "<>"}
     if len(set(tokens)) != len(tokens):

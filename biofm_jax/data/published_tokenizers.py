@@ -6,22 +6,28 @@ import shutil
 from pathlib import Path
 
 from biofm_jax.data.esm_tokenizer import read_esm_tokenizer
-from biofm_jax.data.sentencepiece_model import read_sentencepiece
-from biofm_jax.data.special_tokens import ADDED, CONFIG, MAP, read_json, read_special_tokens
+from biofm_jax.data.sentencepiece_text import read_pieces
+from biofm_jax.data.special_tokens import (
+    ADDED,
+    CONFIG,
+    MAP,
+    read_json,
+    read_special_tokens,
+    read_text,
+)
 from biofm_jax.data.spellings import SpelledTokenizer, spelling_of
 from biofm_jax.data.text_families import (
     read_byte_level_bpe,
     read_tokenizer_json,
     read_wordpiece,
-    unigram,
 )
 from biofm_jax.data.tokenizers import Tokenizer
 from biofm_jax.errors import UserError
 
 WHOLE, WORDS, BPE = "tokenizer.json", "vocab.txt", ("vocab.json", "merges.txt")
-PIECES, MODEL = "spiece.model", "config.json"
+PIECES, MODEL = ("spiece.model", "tokenizer.model"), "config.json"
 # What belongs to a tokenizer; `config.json` belongs to the model, and is only looked at.
-FILES = (WHOLE, WORDS, *BPE, PIECES, CONFIG, MAP, ADDED)
+FILES = (WHOLE, WORDS, *BPE, *PIECES, CONFIG, MAP, ADDED)
 
 
 def load_tokenizer(folder: str | Path, family: str | None = None) -> Tokenizer:
@@ -30,7 +36,8 @@ def load_tokenizer(folder: str | Path, family: str | None = None) -> Tokenizer:
     Which algorithm: `tokenizer_class` of tokenizer_config.json or `model_type` of config.json
     where they name ESM, BioGPT or RoBERTa; then tokenizer.json, vocab.txt (ESM's if it has <cls>,
     else BERT's), vocab.json with merges.txt (RoBERTa's if it has <s>, else GPT-2's), spiece.model
-    (T5's). The same unchanged folder gives the same object.
+    or tokenizer.model (T5's unigram or LLaMA's BPE). The same unchanged folder gives the same
+    object.
 
     Args:
         folder: holds the files.
@@ -81,15 +88,11 @@ def _read(folder: Path, names: set[str]) -> Tokenizer:
         if not kind and not model:
             roberta = "<s>" in read_json(folder / BPE[0])
         return read_byte_level_bpe(folder / BPE[0], folder / BPE[1], specials, roberta)
-    if PIECES in names:
-        model = read_sentencepiece(folder / PIECES)
-        if not model.unigram:
-            fix = "convert it to tokenizer.json"
-            raise UserError(f"{folder / PIECES}: holds BPE, not T5's unigram pieces; {fix}")
-        extra = int(specials.config.get("extra_ids", 100))
-        return unigram(model.pieces, model.unknown, specials, model.charsmap, extra)
+    for name in PIECES:
+        if name in names:
+            return read_pieces(folder / name, specials)
     raise UserError(
-        f"{folder}: no tokenizer; copy {WHOLE}, or {WORDS}, or {' and '.join(BPE)}, or {PIECES} "
+        f"{folder}: no tokenizer; copy {WHOLE}, or {WORDS}, or {' and '.join(BPE)}, or {PIECES[0]} "
         "of the published model there"
     )
 
@@ -98,7 +101,7 @@ def _has_cls(folder: Path, names: set[str]) -> bool:
     """The words are those of ESM or the Nucleotide Transformer."""
     if WHOLE in names or WORDS not in names:
         return False
-    return "<cls>" in (folder / WORDS).read_text("utf-8").split()
+    return "<cls>" in read_text(folder / WORDS).split()
 
 
 def _need(folder: Path, names: set[str], *needed: str) -> None:

@@ -41,8 +41,10 @@ def read_sentencepiece(path: Path) -> SentencePieceModel:
     """
     data = path.read_bytes()
     pieces, unknown, kind, charsmap = [], 0, UNIGRAM, b""
+    seen = set()
     try:
         for field, value in _fields(data):
+            seen.add(field)
             if field == PIECES:
                 piece = dict(_fields(value))
                 score = struct.unpack("<f", piece.get(2, bytes(4)))[0]
@@ -54,7 +56,7 @@ def read_sentencepiece(path: Path) -> SentencePieceModel:
                 charsmap = dict(_fields(value)).get(2, b"")
     except (ValueError, LookupError, TypeError, AttributeError, struct.error):
         pieces = []
-    if not pieces:
+    if not pieces or not {TRAINER, NORMALIZER} <= seen:  # they follow the pieces
         raise UserError(f"{path}: no sentencepiece model, or cut short; fetch it again")
     return SentencePieceModel(pieces, unknown, kind == UNIGRAM, charsmap)
 

@@ -73,8 +73,20 @@ def read_special_tokens(folder: Path) -> SpecialTokens:
     other files; without it, the map overrides the configuration. All three may be absent.
 
     Raises:
-        UserError: a file is no JSON object.
+        UserError: a file is no JSON object, or its tokens have another form.
     """
+    try:
+        return _read(folder)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"{folder}: special tokens of an unknown form in {CONFIG}, {MAP} or {ADDED} "
+            f"({type(error).__name__}: {error}); fetch the published files again"
+        ) from None
+
+
+def _read(folder: Path) -> SpecialTokens:
     config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     named = {name: config[f"{name}_token"] for name in NAMES if f"{name}_token" in config}
     extra = _extra(config)
@@ -139,3 +151,15 @@ def read_json(path: Path) -> dict:
     if not isinstance(value, dict):
         raise UserError(f"{path}: holds no JSON object; fetch the published file again")
     return value
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 text file, line ends as \\n.
+
+    Raises:
+        UserError: it is not UTF-8.
+    """
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 ({error}); fetch the published file again") from None

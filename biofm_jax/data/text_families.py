@@ -1,12 +1,11 @@
 """How each family's published files become a `tokenizers.Tokenizer`."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from biofm_jax.data.special_tokens import USUAL, SpecialTokens, read_json
+from biofm_jax.data.special_tokens import SpecialTokens, read_json, read_text
 from biofm_jax.data.text_tokenizer import TextTokenizer, finish
 from biofm_jax.errors import UserError
 
@@ -22,8 +21,8 @@ GPT2 = {name: ("<|endoftext|>",) for name in ("unk", "bos", "eos")}
 def read_tokenizer_json(path: Path, specials: SpecialTokens) -> TextTokenizer:
     """A whole tokenizer in one file; truncation and padding set in it are switched off.
 
-    `add_bos_token` and `add_eos_token` of the configuration overrule its framing, as in
-    transformers 5.
+    Its own framing stands, whatever `add_bos_token` and `add_eos_token` of the configuration say,
+    as in transformers 5.
 
     Raises:
         UserError: the file is no tokenizer.
@@ -33,15 +32,7 @@ def read_tokenizer_json(path: Path, specials: SpecialTokens) -> TextTokenizer:
         backend = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain `Exception`
         raise UserError(f"{path}: no tokenizer ({error}); fetch the published file again") from None
-    made = finish(backend, specials)
-    config, named = specials.config, made.named
-    if "add_bos_token" in config or "add_eos_token" in config:
-        bos = named.get("bos") if config.get("add_bos_token") else None
-        eos = named.get("eos") if config.get("add_eos_token") else None
-        single = [token for token in (bos, "$A", eos) if token]
-        frame = [(t, backend.token_to_id(t)) for t in (bos, eos) if t]
-        backend.post_processor = processors.TemplateProcessing(single, None, frame)
-    return made
+    return finish(backend, specials)
 
 
 def read_wordpiece(path: Path, specials: SpecialTokens) -> TextTokenizer:
@@ -55,8 +46,8 @@ def read_wordpiece(path: Path, specials: SpecialTokens) -> TextTokenizer:
     Raises:
         UserError: the file lacks the unknown token.
     """
-    with open(path, encoding="utf-8") as file:
-        ids = {line.rstrip("\n"): i for i, line in enumerate(file)}
+    lines = read_text(path).split("\n")
+    ids = {line: i for i, line in enumerate(lines if lines[-1] else lines[:-1])}
     unk = specials.name("unk", BERT["unk"], ids)
     if unk not in ids:
         raise UserError(f"{path}: no {unk or '[UNK]'} among its tokens; is it BERT's vocab.txt?")
@@ -95,7 +86,7 @@ def read_byte_level_bpe(
         UserError: the files do not fit each other.
     """
     ids = read_json(vocabulary)
-    lines = merges.read_text("utf-8").split("\n")
+    lines = read_text(merges).split("\n")
     pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     backend = Tokenizer(read_bpe(vocabulary, merges, ids, pairs))
     space = bool(specials.config.get("add_prefix_space", False))
@@ -108,15 +99,35 @@ def read_byte_level_bpe(
             raise UserError(f"{vocabulary}: {len(ids)} tokens without <s> and </s>; not RoBERTa's")
         ends = [(token, backend.token_to_id(token)) for token in (sep, cls)]
         backend.post_processor = processors.RobertaProcessing(*ends, True, space)
-    elif specials.config.get("add_bos_token") and "bos" in made.named:
-        bos = made.named["bos"]
-        frame = [(bos, backend.token_to_id(bos))]
-        backend.post_processor = processors.TemplateProcessing([bos, "$A"], None, frame)
+    else:
+        add_frame(made, specials, bos=False, eos=False)
     return made
 
 
+def add_frame(made: TextTokenizer, specials: SpecialTokens, bos: bool, eos: bool) -> None:
+    """Put bos before and eos behind a text, where the configuration or else the default says so.
+
+    Args:
+        made: gets the frame.
+        specials: `add_bos_token` and `add_eos_token` of its configuration.
+        bos: the default for the one.
+        eos: the default for the other.
+    """
+    config = specials.config
+    before = made.named.get("bos") if config.get("add_bos_token", bos) else None
+    after = made.named.get("eos") if config.get("add_eos_token", eos) else None
+    frame = [(token, made.backend.token_to_id(token)) for token in (before, after) if token]
+    single = [token for token in (before, "$A", after) if token]
+    made.backend.post_processor = processors.TemplateProcessing(single, None, frame)
+
+
 def read_bpe(
-    vocabulary: Path, merges: Path, ids: dict, pairs: list[tuple[str, ...]], **options: Any
+    vocabulary: Path,
+    merges: Path,
+    ids: dict,
+    pairs: list[tuple[str, ...]],
+    fuse_unk: bool = False,
+    **options: Any,
 ) -> models.BPE:
     """A BPE model of what two files hold.
 
@@ -124,43 +135,8 @@ def read_bpe(
         UserError: a merge makes a token that the vocabulary lacks.
     """
     try:
-        return models.BPE(ids, pairs, fuse_unk=False, **options)
+        return models.BPE(ids, pairs, fuse_unk=fuse_unk, **options)
     except Exception as error:  # the library raises plain `Exception`
         raise UserError(
             f"{merges}: does not fit {vocabulary.name} ({error}); both belong to one model"
         ) from None
-
-
-def unigram(
-    pieces: list[tuple[str, float]],
-    unknown: int,
-    specials: SpecialTokens,
-    charsmap: bytes,
-    extra_ids: int,
-) -> TextTokenizer:
-    """T5's Unigram over pieces with log-probabilities: ProtT5, SciFive.
-
-    Args:
-        pieces: text and score by id.
-        unknown: id of <unk>.
-        specials: roles.
-        charsmap: sentencepiece's precompiled normalisation; empty for none.
-        extra_ids: sentinels <extra_id_N> behind the pieces, the last number first.
-    """
-    sentinels = [f"<extra_id_{i}>" for i in range(extra_ids - 1, -1, -1)]
-    scored = pieces + [(token, 0.0) for token in sentinels]
-    backend = Tokenizer(models.Unigram(scored, unk_id=unknown, byte_fallback=False))
-    if charsmap:
-        backend.normalizer = normalizers.Precompiled(charsmap)
-    metaspace: Mapping[str, Any] = {"replacement": "▁", "prepend_scheme": "always", "split": True}
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**metaspace)]
-    )
-    backend.decoder = decoders.Metaspace(**metaspace)
-    backend.add_special_tokens(sentinels)
-    made = finish(backend, specials, {name: USUAL[name] for name in ("eos", "unk", "pad")})
-    eos = made.named["eos"]
-    backend.post_processor = processors.TemplateProcessing(
-        ["$A", eos], None, [(eos, backend.token_to_id(eos))]
-    )
-    return made

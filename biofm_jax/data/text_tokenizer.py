@@ -10,6 +10,7 @@ import tokenizers
 
 from biofm_jax.data.special_tokens import NAMES, USUAL, Added, SpecialTokens
 from biofm_jax.data.tokenizers import ROLES, Vocabulary, digest, id_dtype
+from biofm_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,6 +101,9 @@ def finish(
         backend: model, normalizer, pre-tokenizer and decoder.
         specials: what the files say.
         defaults: what the family calls each role.
+
+    Raises:
+        UserError: an added token's id is not the next one behind the vocabulary.
     """
     ids = backend.get_vocab(with_added_tokens=True)
     found = {name: specials.name(name, defaults.get(name, ()), ids) for name in NAMES}
@@ -118,6 +122,12 @@ def finish(
                 backend.add_special_tokens([made])
             else:
                 backend.add_tokens([made])
+        got = backend.token_to_id(token.text)
+        if token.id not in (-1, got):
+            raise UserError(
+                f"the added token {token.text!r} has id {token.id} in its file, but {got} after "
+                f"the {len(ids)} tokens of the vocabulary; do the files belong together?"
+            )
     backend.no_truncation()
     backend.no_padding()
     return TextTokenizer(backend, named)

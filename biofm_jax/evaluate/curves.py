@@ -155,7 +155,10 @@ def label_curve(rows: Sequence[Row], over: Over = "share") -> str | None:
 def _x_label(row: Row, over: Over) -> str:
     if over == "share":
         return "share of the training labels"
-    return "training labels" + ("" if METRICS[row.metric].kind == "number" else " per class")
+    kind = METRICS[row.metric].kind
+    if kind == "residue":
+        return "training sequences"
+    return "training labels" + ("" if kind == "number" else " per class")
 
 
 def _draw(axis, line: Line, x: np.ndarray, place: int) -> None:

@@ -45,10 +45,10 @@ def predictions(result: Result) -> str:
     given = [("model", result.predictions.predicted, MODEL)]
     if result.predictions.control is not None:
         given.append(("random-initialised control", result.predictions.control, CONTROL))
-    kind = METRICS[result.metric].kind
-    if kind == "binary":
+    metric = METRICS[result.metric]
+    if metric.kind == "binary":
         return _roc(result, given)
-    return _confusion(result, given) if kind == "class" else _scatter(result, given)
+    return _confusion(result, given) if metric.classes else _scatter(result, given)
 
 
 def _roc(result: Result, given) -> str:

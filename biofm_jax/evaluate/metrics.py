@@ -1,7 +1,9 @@
 """Metrics by name, with a direction and a bootstrap interval over test items.
 
 Every metric takes (n, k) truths with nan for missing labels and (n, k) predictions, is computed
-on each label column over the rows where its label is known, and averaged over columns.
+on each label column over the rows where its label is known, and averaged over columns. Labels
+along a sequence (`residue`) are one row an item and judged together: the items that are drawn
+again are sequences, since residues of one sequence are alike.
 A second form of each metric works on a whole block of bootstrap resamples at once, given how
 often each resample drew each item. Metrics of other inputs (texts, masks, forecasts, survival)
 are in `item_metrics`.
@@ -21,6 +23,7 @@ from biofm_jax.errors import UserError
 from biofm_jax.evaluate import metrics_class as classes
 from biofm_jax.evaluate import metrics_number as numbers
 from biofm_jax.evaluate import metrics_probability as probabilities
+from biofm_jax.evaluate import metrics_residue as residues
 from biofm_jax.evaluate.bootstrap import LEVEL, RESAMPLES, Score, interval, resampled_counts
 
 __all__ = [
@@ -30,6 +33,7 @@ __all__ = [
     "Metric",
     "Score",
     "interval",
+    "label_columns",
     "metric_block",
     "metric_value",
     "resampled",
@@ -46,17 +50,23 @@ class Metric:
         label: as printed.
         direction: whether "higher" or "lower" values are better.
         kind: "number" (a predicted value), "binary" (a score for a 0/1 label; Brier and ECE
-            want the probability of 1) or "class" (a predicted class number).
-        point: (n,) truth, (n,) prediction -> float.
-        block: (n,) truth, (n,) prediction, (r, n) counts -> (r,) values, nan where undefined.
+            want the probability of 1), "class" (a predicted class number) or "residue" (a row of
+            class numbers along a sequence).
+        point: (n,) truth, (n,) prediction -> float; of residues both are (n, k).
+        block: the same two, (r, n) counts -> (r,) values, nan where undefined.
     """
 
     name: str
     label: str
     direction: Literal["higher", "lower"]
-    kind: Literal["number", "binary", "class"]
+    kind: Literal["number", "binary", "class", "residue"]
     point: Callable
     block: Callable
+
+    @property
+    def classes(self) -> bool:
+        """Whether labels and predictions are class numbers, without probabilities."""
+        return self.kind in ("class", "residue")
 
 
 _ROWS = (
@@ -86,8 +96,27 @@ _ROWS = (
     ("f1", "F1 (macro)", "higher", "class", classes.f1, classes.f1_block),
     ("brier", "Brier", "lower", "binary", probabilities.brier, probabilities.brier_block),
     ("ece", "ECE", "lower", "binary", probabilities.ece, probabilities.ece_block),
+    (
+        "residue_accuracy",
+        "residue accuracy",
+        "higher",
+        "residue",
+        residues.residue_accuracy,
+        residues.residue_accuracy_block,
+    ),
 )
 METRICS = {row[0]: Metric(*row) for row in _ROWS}
+
+
+def label_columns(name: str, truth: np.ndarray) -> list[tuple[np.ndarray, int | slice]]:
+    """The columns a metric is computed on one by one, and the (n,) rows with a label in each.
+
+    The labels along a sequence belong together: they are one column, a slice of them all.
+    """
+    known = ~np.isnan(truth)
+    if METRICS[name].kind == "residue":
+        return [(known.any(1), slice(None))]
+    return [(known[:, column], column) for column in range(truth.shape[1])]
 
 
 @typed
@@ -105,14 +134,14 @@ def metric_value(
         UserError: a prediction is not finite, a column has no label, or the labels of a column
             leave the metric undefined (one class only, all values equal).
     """
-    _check(truth, predicted)
+    _check(name, truth, predicted)
     values = []
-    for column in range(truth.shape[1]):
-        have = ~np.isnan(truth[:, column])
+    for have, column in label_columns(name, truth):
         try:
             values.append(METRICS[name].point(truth[have, column], predicted[have, column]))
         except UserError as error:
-            raise UserError(f"label column {column}: {error}") from error
+            where = f"label column {column}: " if isinstance(column, int) else ""
+            raise UserError(f"{where}{error}") from error
     return float(np.mean(values))
 
 
@@ -129,8 +158,7 @@ def metric_block(
     of its mean, and is nan if no column is left.
     """
     per_column = []
-    for column in range(truth.shape[1]):
-        have = ~np.isnan(truth[:, column])
+    for have, column in label_columns(name, truth):
         per_column.append(
             METRICS[name].block(truth[have, column], predicted[have, column], counts[:, have])
         )
@@ -151,7 +179,7 @@ def resampled(
 
     The draws depend only on n and `seed`: two models on the same items see the same resamples.
     """
-    _check(truth, predicted)
+    _check(name, truth, predicted)
     return resampled_counts(
         lambda counts: metric_block(name, truth, predicted, counts), len(truth), resamples, seed
     )
@@ -163,9 +191,11 @@ def score(name: str, truth: np.ndarray, predicted: np.ndarray) -> Score:
     return Score(value, *interval(resampled(name, truth, predicted)))
 
 
-def _check(truth, predicted) -> None:
+def _check(name, truth, predicted) -> None:
     if not np.isfinite(predicted).all():
         row = int(np.argwhere(~np.isfinite(predicted))[0, 0])
         raise UserError(f"the prediction of test item {row} is not finite")
-    for column in np.flatnonzero(np.isnan(truth).all(0)):
-        raise UserError(f"label column {column} has no label among the test items")
+    for have, column in label_columns(name, truth):
+        if not have.any():
+            what = f"label column {column} has" if isinstance(column, int) else "there is"
+            raise UserError(f"{what} no label among the test items")

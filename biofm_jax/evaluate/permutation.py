@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from biofm_jax.evaluate.contestants import Contestant
-from biofm_jax.evaluate.metrics import METRICS, metric_value
+from biofm_jax.evaluate.metrics import METRICS, label_columns, metric_value
 
 DRAWS = 2000
 _CELLS = 1_000_000  # items x draws held at once: 8 MB an array
@@ -68,10 +68,9 @@ def _swapped(metric, truth, a, b, swaps) -> np.ndarray:
     take = np.concatenate([~swaps, swaps], axis=1).astype(float)
     values = []
     for guess_a, guess_b in zip(a, b):
-        for column in range(truth.shape[1]):
-            have = ~np.isnan(truth[:, column])
+        for have, column in label_columns(metric, truth):
             both = np.concatenate([guess_a[have, column], guess_b[have, column]])
-            labels, places = np.tile(truth[have, column], 2), np.tile(have, 2)
+            labels, places = (np.concatenate([one, one]) for one in (truth[have, column], have))
             block = METRICS[metric].block
             values.append([block(labels, both, t[:, places]) for t in (take, 1 - take)])
     return np.mean(values, axis=0)
@@ -85,6 +84,8 @@ def without_rounding(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def _common_scale(metric, truth, *predicted) -> list[np.ndarray]:
     """(s, n, k) predictions as ranks or standard scores where the metric stays the same."""
+    if METRICS[metric].classes:
+        return list(predicted)
     for rescale in (_ranks, _standard_scores):
         scaled = [np.stack([rescale(truth, guess) for guess in given]) for given in predicted]
         if all(

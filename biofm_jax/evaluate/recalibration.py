@@ -142,13 +142,12 @@ def recalibrate(
     Raises:
         UserError: predictions are not finite or misshapen.
     """
-    kind = METRICS[metric].kind
     parts = []
     for fold in dataset.folds:
         train, valid = dataset.part(fold.train), dataset.part(fold.valid)
         inner, train, valid = within_limits(adapter, train, valid, seed)
         chosen_on, held = halves(valid, seed)
-        if kind == "class" or (~np.isnan(held.targets)).sum(0).max() < FEWEST:
+        if METRICS[metric].classes or (~np.isnan(held.targets)).sum(0).max() < FEWEST:
             return None
         parts.append((inner, train, chosen_on, held))
     starting()
@@ -164,7 +163,7 @@ def recalibrate(
         predicted[rows] = guess[: len(test)]
     truth = dataset.tested.targets
     temperature, conformal, notes = None, (), []
-    binary = kind == "binary"
+    binary = METRICS[metric].kind == "binary"
     if binary and any(_outside(part.held) or _outside(part.test) for part in folds):
         notes.append("the scores are no probabilities: there is nothing to calibrate")
     else:

@@ -16,7 +16,7 @@ from biofm_jax.adapt.labelled import Adapter, Labelled
 from biofm_jax.evaluate.calibration import calibration
 from biofm_jax.evaluate.leak_records import LeakReport
 from biofm_jax.evaluate.leaks import leak_report
-from biofm_jax.evaluate.metrics import Score, score
+from biofm_jax.evaluate.metrics import METRICS, Score, score
 from biofm_jax.evaluate.recalibration import recalibrate
 from biofm_jax.evaluate.results import Predictions, Result, code_commit, package_versions
 from biofm_jax.evaluate.subgroups import Subgroups, subgroup_scores
@@ -146,7 +146,7 @@ def leaks_of(task: Task, dataset: Dataset) -> LeakReport:
         _LEAKS[key] = leak_report(
             dataset,
             task.modality,
-            classes=task.kind == "class",
+            classes=METRICS[task.metric].classes,
             groups={name: dataset.groups[name] for name in dataset.apart},
             columns=dataset.metadata,
         )

@@ -25,7 +25,7 @@ def calibration_lines(result: Result) -> list[str]:
     again = result.recalibration
     kind = METRICS[result.metric].kind
     if again is None:
-        if kind != "class":
+        if not METRICS[result.metric].classes:
             lines.append(
                 "No conformal prediction: half of the validation part must hold "
                 f"{FEWEST} labels, and the method saw {result.n_valid:,} in all."

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from biofm_jax.errors import UserError
-from biofm_jax.evaluate.metrics import METRICS
+from biofm_jax.evaluate.metrics import METRICS, label_columns
 
 
 def check_types(value: Any, kind: Any, name: str) -> None:
@@ -93,5 +93,6 @@ def check_result(result) -> None:
             )
         if name != "truth" and not np.isfinite(array).all():
             raise UserError(f"{name} holds a number that is not finite")
-    if np.isnan(found.truth).all(0).any() or np.isinf(found.truth).any():
+    labelled = all(have.any() for have, _ in label_columns(result.metric, found.truth))
+    if not labelled or np.isinf(found.truth).any():
         raise UserError("truth has a column without labels, or a number that is not finite")

@@ -1,6 +1,7 @@
 """A result: one model, one method, one task, one seed, in one JSON file that says how."""
 
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -237,8 +238,12 @@ def package_versions() -> dict[str, str]:
     return found
 
 
+@functools.cache
 def code_commit() -> str:
-    """The commit of the code, with "+" if tracked files differ; empty outside a checkout."""
+    """The commit of the code, with "+" if tracked files differ; empty outside a checkout.
+
+    It is read once: call it before long work, since a checkout may change meanwhile.
+    """
     here = Path(__file__).resolve().parents[2]
     try:
         commit = _git(here, "rev-parse", "HEAD")

@@ -1,6 +1,7 @@
 """Results of several seeds as one row, and rows as a table."""
 
 import dataclasses
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -61,6 +62,7 @@ class Row:
 def aggregate(results: Sequence[Result]) -> list[Row]:
     """One row for each task, method, model and state of the data, sorted by those.
 
+    Numbers in names count as numbers: `probe@3%` comes before `probe@10%`.
     Each folder of results has the baselines of its tasks: of equal ones the first is taken.
     """
     groups = defaultdict(list)
@@ -69,7 +71,13 @@ def aggregate(results: Sequence[Result]) -> list[Row]:
         if is_baseline(result.method) and any(other.seed == result.seed for other in group):
             continue
         group.append(result)
-    return [_row(sorted(groups[key], key=lambda result: result.seed)) for key in sorted(groups)]
+    keys = sorted(groups, key=lambda key: [_natural(text) for text in key])
+    return [_row(sorted(groups[key], key=lambda result: result.seed)) for key in keys]
+
+
+def _natural(text: str) -> list[str | float]:
+    parts = re.split(r"(\d+(?:\.\d+)?)", text)
+    return [float(part) if place % 2 else part for place, part in enumerate(parts)]
 
 
 def _row(results: list[Result]) -> Row:

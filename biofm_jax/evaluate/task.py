@@ -47,7 +47,7 @@ class Dataset:
         items: all n items.
         folds: one fold for a fixed split, several for a cross-validation; an item is tested in
             at most one of them.
-        columns: k names of the label columns.
+        columns: k names of the label columns; of residues, their places.
         wild_type: the sequence that variants are variants of.
         dropped: one line for each record of the source that could not be used.
         groups: column -> n values (text or numbers; None, nan and blank are unknown) such as the
@@ -173,7 +173,7 @@ class Task:
 
     @property
     def kind(self) -> str:
-        """The kind of label: "number", "binary" or "class" (class numbers)."""
+        """The kind of label: "number", "binary", "class" or "residue" (`adapt.residues`)."""
         return METRICS[self.metric].kind
 
 

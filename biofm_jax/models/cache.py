@@ -71,8 +71,8 @@ def prefill(
     model = _plain(model)
     batch = _rows(tokens, jnp.zeros_like(lengths)).replace(predict=lengths[:, None] - 1)
     out = model.apply(params, batch, collect=("keys_values",))
-    room = [(0, 0), (0, 0), (0, size - tokens.shape[1]), (0, 0), (0, 0)]
-    keys, values = (jnp.pad(each, room) for each in out.keys_values)
+    room = [(0, 0), (0, 0), (0, 0), (0, size - tokens.shape[1]), (0, 0)]
+    keys, values = (jnp.pad(each.swapaxes(2, 3), room) for each in out.keys_values)
     return Cache(keys, values, lengths), out.logits
 
 
@@ -99,19 +99,27 @@ def extend(
     out = _plain(model).apply(
         params, _rows(tokens, cache.lengths), past=cache, collect=("keys_values",)
     )
-    rows, columns = tokens.shape
-    place = jnp.arange(rows)[:, None], cache.lengths[:, None] + jnp.arange(columns)
+    b, n = tokens.shape
+    rows, columns = jnp.arange(b)[:, None], cache.lengths[:, None] + jnp.arange(n)
     keys, values = (
-        old.at[:, *place].set(new, mode="drop", unique_indices=True)
+        old.at[:, rows, :, columns].set(
+            new.transpose(1, 2, 0, 3, 4), mode="drop", unique_indices=True
+        )
         for old, new in zip((cache.keys, cache.values), out.keys_values, strict=True)
     )
-    counts = columns if counts is None else counts
+    counts = n if counts is None else counts
     return Cache(keys, values, cache.lengths + counts), out.logits
 
 
 def take_rows(cache: Cache, rows: Int32[ArrayLike, " n"]) -> Cache:
     """The cache with these of its rows, any of them more than once."""
     return Cache(cache.keys[:, rows], cache.values[:, rows], cache.lengths[rows])
+
+
+def cache_bytes(spec, rows: int, size: int) -> int:
+    """Memory of a cache of so many rows with room for `size` tokens each."""
+    numbers = 2 * spec.layers * rows * size * spec.key_heads * spec.head_size
+    return numbers * spec.compute_dtype.itemsize
 
 
 def stored(spec, params: PyTree) -> PyTree:

@@ -91,8 +91,9 @@ def measure(reference: Reference) -> Measured:
         folder = Path(name)
         with contextlib.redirect_stderr(io.StringIO()):  # progress bars of tiny files
             model.save_pretrained(folder)
-        weights = open_weights(folder)
-        plan = plan_import(weights, family, family.spec_of(read_config(folder / "config.json")))
+        config = reference.config or read_config(folder / "config.json")
+        weights = open_weights(next(folder.glob("*.pth"), folder))
+        plan = plan_import(weights, family, family.spec_of(config))
         params = read_params(weights, plan)
         figures = {
             "round trip": round_trip_failures(weights, plan, params),
@@ -161,7 +162,7 @@ def read_ledger(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     rows = [line.split(" | ") for line in path.read_text().splitlines() if line.startswith("| ")]
-    return {row[0].removeprefix("| "): row[1] for row in rows[1:] if len(row) > 2}
+    return {row[0].removeprefix("| "): row[1] for row in rows[2:]}
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -24,11 +24,13 @@ class Reference:
         variant: what distinguishes it from the family's other ones.
         build: makes a torch module in evaluation mode whose parameters are drawn anew, and which
             writes its published files with `save_pretrained(folder)`.
+        config: where the published files have no configuration.
     """
 
     family: Family
     variant: str
     build: Callable[[], Any]
+    config: dict | None = None
 
 
 @dataclasses.dataclass(frozen=True)

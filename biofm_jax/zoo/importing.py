@@ -71,7 +71,7 @@ def plan_import(weights: Weights, family: Family, spec: TransformerSpec) -> Plan
     if of_head and not of_head & names.keys():
         spec = dataclasses.replace(spec, head=None)
     shapes = model_shapes(spec)
-    found = places(family.tensors(spec), by_path(shapes), spec.layers)
+    found = model_places(family, spec)
     wanted = {place.name for place in found}
     copies = [(copy, original) for copy, original in family.copies.items()
               if copy in names and copy not in wanted]  # fmt: skip
@@ -103,6 +103,11 @@ def plan_import(weights: Weights, family: Family, spec: TransformerSpec) -> Plan
 def model_shapes(spec: TransformerSpec) -> PyTree:
     """The shapes of a model's parameters; nothing is allocated."""
     return jax.eval_shape(lambda key: spec.build().init(key, None), jax.random.key(0))
+
+
+def model_places(family: Family, spec: TransformerSpec) -> list[Place]:
+    """Where each tensor of the family's table lies in a model's parameters."""
+    return places(family.tensors(spec), by_path(model_shapes(spec)), spec.layers)
 
 
 def read_params(

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from published_files import byte_level_bpe
 
 
 @pytest.fixture(autouse=True)
@@ -25,3 +26,9 @@ def fasta(tmp_path) -> Path:
     path = tmp_path / "proteins.fasta"
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+@pytest.fixture(scope="session")
+def byte_level(tmp_path_factory) -> tuple[dict, bytes]:
+    """See `published_files.byte_level_bpe`."""
+    return byte_level_bpe(tmp_path_factory.mktemp("bpe"))

@@ -1,21 +1,20 @@
-import json
-
-import numpy as np
 import pytest
 from published_files import (
     BERT_SPECIALS,
+    MASK,
     PROTBERT,
+    PROTT5,
+    ROBERTA,
     WORDS,
     kmers,
     letters,
     prose,
     sentencepiece,
+    with_specials,
     write,
 )
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from biofm_jax.data.published_tokenizers import copy_tokenizer, load_tokenizer
-from biofm_jax.errors import UserError
+from biofm_jax.data.published_tokenizers import load_tokenizer
 
 transformers = pytest.importorskip("transformers")
 
@@ -65,27 +64,6 @@ def test_wordpiece_equals_transformers(tmp_path, lower, config):
     check(theirs, load_tokenizer(folder), texts)
 
 
-@pytest.fixture(scope="module")
-def byte_level(tmp_path_factory):
-    """vocab.json and merges.txt of a byte-level BPE trained on the words, without specials."""
-    trained = Tokenizer(models.BPE())
-    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=380, initial_alphabet=alphabet, show_progress=False)
-    trained.train_from_iterator([" ".join(WORDS)] * 3, trainer)
-    folder = tmp_path_factory.mktemp("bpe")
-    trained.model.save(str(folder))
-    vocabulary = json.loads((folder / "vocab.json").read_text())
-    return vocabulary, (folder / "merges.txt").read_bytes()
-
-
-def with_specials(vocabulary: dict, front: list[str], back: list[str]) -> dict:
-    tokens = [*front, *sorted(vocabulary, key=vocabulary.get), *back]
-    return {token: i for i, token in enumerate(tokens)}
-
-
-ROBERTA = ["<s>", "<pad>", "</s>", "<unk>"]
-MASK = {"content": "<mask>", "lstrip": True, "rstrip": False, "normalized": False}
 ROBERTAS = {
     "plain": {},
     "class named": {"tokenizer_config__json": {"tokenizer_class": "RobertaTokenizer"}},
@@ -121,6 +99,15 @@ def test_gpt2_equals_transformers(tmp_path, byte_level):
     end = len(vocabulary) - 1
     assert (ours.vocabulary.cls, ours.vocabulary.eos, ours.vocabulary.pad) == (-1, end, end)
     assert ours.decode(ours.encode("aspirin daily")) == "aspirin daily"
+
+
+@pytest.mark.parametrize("frame", [(True, False), (True, True), (False, True)])
+def test_gpt2_with_a_frame_equals_transformers(tmp_path, byte_level, frame):
+    vocabulary = with_specials(byte_level[0], [], ["<|endoftext|>"])
+    config = {"add_bos_token": frame[0], "add_eos_token": frame[1]}
+    files = {"merges__txt": byte_level[1], "tokenizer_config__json": config}
+    folder = write(tmp_path / "m", vocab__json=vocabulary, **files)
+    check(transformers.GPT2Tokenizer.from_pretrained(folder), load_tokenizer(folder), prose(50))
 
 
 def test_a_named_token_that_the_vocabulary_lacks_is_added_behind_it(tmp_path, byte_level):
@@ -182,10 +169,6 @@ def test_protbert_and_dnabert_are_told_by_their_vocabulary(tmp_path):
         assert ours.decode(ours.encode("ACGTTGCA")) == "ACGTTGCA"
 
 
-PROTT5 = [("<pad>", 0.0, 3), ("</s>", 0.0, 3), ("<unk>", 0.0, 2)]
-PROTT5 += [(f"▁{letter}", -2.0 - i / 8, 1) for i, letter in enumerate("ALGVSREDTIPKFQNYMHWCXBOUZ")]
-
-
 def test_prott5_from_its_sentencepiece_file(tmp_path):
     folder = write(tmp_path / "m", spiece__model=sentencepiece(PROTT5, unknown=2))
     theirs = transformers.T5Tokenizer(vocab=[(piece, score) for piece, score, _ in PROTT5])
@@ -213,98 +196,16 @@ def test_t5_words_equal_transformers_reading_the_same_file(tmp_path):
     check(theirs, load_tokenizer(folder), [*prose(800), "a <extra_id_3> b"])
 
 
-PROGEN2 = {
-    token: i
-    for i, token in enumerate(["<|pad|>", "<|bos|>", "<|eos|>", *"12ABCDEFGHIKLMNOPQRSTUVWXYZ*"])
-}
+FRAMES = [{}, {"add_bos_token": True}, {"add_bos_token": True, "add_eos_token": True}]
 
 
-def progen2_json() -> dict:
-    """The published file's form: characters under a byte-level BPE without merges."""
-    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    level = {"type": "ByteLevel", "trim_offsets": True}
-    added = [
-        {"id": i, "content": token, "special": True, **flags}
-        for token, i in list(PROGEN2.items())[:3]
-    ]
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": added,
-        "normalizer": None,
-        "pre_tokenizer": {**level, "add_prefix_space": False},
-        "post_processor": {**level, "add_prefix_space": True},
-        "decoder": {**level, "add_prefix_space": True},
-        "model": {"type": "BPE", "fuse_unk": False, "vocab": PROGEN2, "merges": []},
-    }
-
-
-def test_progen2_writes_the_terminals(tmp_path):
-    ours = load_tokenizer(write(tmp_path / "m", tokenizer__json=progen2_json()))
-    ids = ours.encode("MKV")
-    assert ids.tolist() == [PROGEN2[c] for c in "1MKV2"]
-    assert ours.decode(ids) == "MKV"
-    assert (ours.vocabulary.pad, ours.vocabulary.eos) == (0, 2)
-    raw = load_tokenizer(tmp_path / "m", "plain")
-    assert raw.encode("1MK").tolist() == [PROGEN2[c] for c in "1MK"]
-
-
-def test_protgpt2_writes_lines_of_sixty(tmp_path, byte_level):
-    vocabulary = with_specials(byte_level[0], [], ["<|endoftext|>"])
-    folder = write(tmp_path / "m", vocab__json=vocabulary, merges__txt=byte_level[1])
-    ours, raw = load_tokenizer(folder, "protgpt2"), load_tokenizer(folder)
-    written = "<|endoftext|>" + "M" * 60 + "\n" + "K" * 5 + "<|endoftext|>"
-    np.testing.assert_array_equal(ours.encode("M" * 60 + "K" * 5), raw.encode(written))
-    assert ours.decode(ours.encode("M" * 60 + "K" * 5)) == "M" * 60 + "K" * 5
-    assert ours.fingerprint() != raw.fingerprint()
-
-
-def test_files_are_copied_byte_for_byte(tmp_path, byte_level):
+@pytest.mark.parametrize("frame", FRAMES)
+def test_the_frame_of_tokenizer_json_stands(tmp_path, byte_level, frame):
     vocabulary = with_specials(byte_level[0], ROBERTA, ["<mask>"])
-    folder = write(
-        tmp_path / "m",
-        vocab__json=json.dumps(vocabulary, indent=3),
-        merges__txt=byte_level[1],
-        config__json={"model_type": "roberta"},
-        special_tokens_map__json={"mask_token": MASK},
-    )
-    names = copy_tokenizer(folder, tmp_path / "out")
-    assert names == ("vocab.json", "merges.txt", "special_tokens_map.json")
-    for name in names:
-        assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes()
-    loaded, copied = load_tokenizer(folder), load_tokenizer(tmp_path / "out")
-    assert loaded.fingerprint() == copied.fingerprint()
-    assert load_tokenizer(folder) is loaded  # read once
-
-
-BAD = {
-    "nothing": ({}, "no tokenizer; copy tokenizer.json, or vocab.txt"),
-    "half": ({"vocab__json": {"a": 0}}, "merges.txt: missing"),
-    "no JSON": ({"tokenizer__json": "{"}, "tokenizer.json: no JSON"),
-    "not a tokenizer": ({"tokenizer__json": {"a": 1}}, "tokenizer.json: no tokenizer"),
-    "no words": ({"vocab__txt": "a\nb\n"}, r"vocab.txt: no \[UNK\]"),
-    "other merges": ({"vocab__json": {"a": 0}, "merges__txt": "b c\n"}, "does not fit vocab.json"),
-    "cut short": ({"spiece__model": sentencepiece(PROTT5, 2)[:100]}, "cut short"),
-    "empty pieces": ({"spiece__model": b""}, "no sentencepiece model"),
-    "BPE pieces": ({"spiece__model": sentencepiece(PROTT5, 2, kind=2)}, "holds BPE"),
-    "ESM without words": (
-        {"tokenizer_config__json": {"tokenizer_class": "EsmTokenizer"}},
-        "vocab.txt: missing",
-    ),
-    "list": ({"vocab__txt": "[UNK]", "tokenizer_config__json": "[1]"}, "no JSON object"),
-}
-
-
-@pytest.mark.parametrize("files, message", BAD.values(), ids=BAD)
-def test_what_is_missing_or_damaged_is_named(tmp_path, files, message):
-    with pytest.raises(UserError, match=message):
-        load_tokenizer(write(tmp_path / "m", **files))
-
-
-def test_an_unknown_folder_or_family(tmp_path):
-    with pytest.raises(UserError, match="no such folder"):
-        load_tokenizer(tmp_path / "absent")
-    folder = write(tmp_path / "m", vocab__txt="\n".join(PROTBERT))
-    with pytest.raises(UserError, match="unknown family of tokenizers 'bert'; choose one of plain"):
-        load_tokenizer(folder, "bert")
+    folder = write(tmp_path / "m", vocab__json=vocabulary, merges__txt=byte_level[1])
+    whole = transformers.RobertaTokenizer.from_pretrained(folder).backend_tokenizer.to_str()
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", **frame}
+    files = {"tokenizer_config__json": config | {"eos_token": "</s>"}}
+    folder = write(tmp_path / "w", tokenizer__json=whole, **files)
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    check(theirs, load_tokenizer(folder), prose(100))

@@ -44,6 +44,21 @@ def test_tasks_methods_models_and_data_are_kept_apart():
     assert sorted(len(row.seeds) for row in rows) == [1, 1, 1, 1, 2]
 
 
+def test_numbers_in_names_are_sorted_as_numbers():
+    methods = ["probe", "probe@0.3%", "probe@3%", "probe@10%", "probe@4shot", "probe@16shot"]
+    rows = aggregate([result(method=method) for method in reversed(methods)])
+    assert [row.method for row in rows] == [
+        "probe",
+        "probe@0.3%",
+        "probe@3%",
+        "probe@4shot",
+        "probe@10%",
+        "probe@16shot",
+    ]
+    sizes = aggregate([result(model=f"esm2_{size}") for size in ("35M", "150M", "8M")])
+    assert [row.model for row in sizes] == ["esm2_8M", "esm2_35M", "esm2_150M"]
+
+
 def test_table_shows_baseline_control_and_only_comparable_numbers():
     header, (cells,) = rows_to_table(aggregate([result()]))
     assert header == HEADER and len(cells) == len(HEADER)

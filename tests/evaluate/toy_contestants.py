@@ -28,6 +28,6 @@ def rivals(metric, n, noise=(1.0, 1.0), seed=0, seeds=(1, 1), shared=0.5):
     ]
     if METRICS[metric].kind == "binary":
         guesses = [expit(2 * guess) for guess in guesses]
-    if METRICS[metric].kind == "class":
+    if METRICS[metric].classes:
         truth, guesses = (truth > 0).astype(float), [(g > 0).astype(float) for g in guesses]
     return [made(name, truth, guess, metric) for name, guess in zip(("one", "other"), guesses)]

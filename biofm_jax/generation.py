@@ -1,0 +1,288 @@
+"""`biofm generate`: new sequences from a causal model, and what they are worth."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import tyro
+
+from biofm_jax.adapt.beam import Beams
+from biofm_jax.adapt.encoder import Encoder
+from biofm_jax.adapt.generate import ROWS, Generated, generate, read_prompts, rules
+from biofm_jax.adapt.generated_files import PartFile, changed_settings, check_ending, render
+from biofm_jax.data.bad_records import BadRecords
+from biofm_jax.data.progress import told
+from biofm_jax.data.readers import read_records
+from biofm_jax.errors import UserError
+from biofm_jax.evaluate.validity import validity_report
+from biofm_jax.experiment import load_encoder, provenance
+from biofm_jax.files import write_whole
+from biofm_jax.models.cache import cache_bytes, check_decoder
+from biofm_jax.specs import encode
+
+SEQUENCES = 100
+REPORT, PART = ".report.json", ".part.jsonl"
+
+log = logging.getLogger("biofm_jax")
+
+
+@dataclasses.dataclass(frozen=True)
+class Generate:
+    """Sample new sequences from a model that NextToken trained, or search for the likeliest.
+
+    Killed and started again with the same options, it goes on; the result is the same. OUT gets
+    a column text with the whole sequence, the model's log_likelihood of the new tokens in nats,
+    their number and why they stopped. OUT.report.json says how many are valid, unique and novel.
+
+    Attributes:
+        model: folder of a finished run, FOLDER@best, or random:EXPERIMENT.py.
+        out: file to write: .csv, .jsonl, .fasta (sequences) or .smi (molecules).
+        n: sequences of each prompt; 100, or of a search all beams.
+        prompt: how sequences begin, one or more; by default with nothing.
+        prompts: a file of such beginnings, as `biofm data prepare` reads them.
+        max_tokens: new tokens of a sequence at most; by default what the training's rows held.
+        temperature: above 1 more varied, below 1 safer, 0 the likeliest token always.
+        top_k: choose among so many of the likeliest tokens; 0: all.
+        top_p: choose among the likeliest tokens of this total probability; 1: all.
+        repetition_penalty: above 1 makes tokens that were there unlikelier.
+        stop: tokens besides the end of sequence that end one; they are not part of its text.
+        beams: width of a beam search; 0 samples.
+        length_penalty: of a search: above 0 favours long sequences, below 0 short ones.
+        seed: of the samples, and of a random model.
+        rows: prompts of a batch; a matter of memory, not of the result.
+        known: sequences that are not novel; by default all data of the model's experiment.
+        dry_run: check and show what would be made.
+        json: print JSON instead of a table.
+    """
+
+    model: tyro.conf.Positional[str]
+    out: tyro.conf.Positional[Path]
+    n: int | None = None
+    prompt: tuple[str, ...] = ()
+    prompts: Path | None = None
+    max_tokens: int | None = None
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+    beams: int = 0
+    length_penalty: float = 1.0
+    seed: int = 0
+    rows: int = ROWS
+    known: Path | None = None
+    dry_run: bool = False
+    json: bool = False
+
+
+class Generation:
+    """One call of the command, checked."""
+
+    def __init__(self, options: Generate):
+        """Load the model, read the prompts, check everything.
+
+        Raises:
+            UserError: no such model, one that cannot generate, a bad prompt or option.
+        """
+        _check(options)
+        self.options = options
+        self.encoder: Encoder = load_encoder(options.model)
+        check_ending(options.out, self.encoder.data.kind)
+        check_decoder(self.encoder.spec, 1)
+        named = self._named_prompts()
+        self.beams = Beams(options.beams, options.length_penalty) if options.beams else None
+        given = options.n
+        self.each = given or (options.beams or SEQUENCES)
+        copies = 1 if self.beams else self.each
+        ids = read_prompts(self.encoder, list(named.values()))
+        self.names = [name for name in named for _ in range(copies)]
+        self.prompts = [tokens for tokens in ids for _ in range(copies)]
+        self.alone = len(named) == 1
+        self.sampling = rules(
+            self.encoder,
+            options.stop,
+            temperature=options.temperature,
+            top_k=options.top_k,
+            top_p=options.top_p,
+            repetition_penalty=options.repetition_penalty,
+            max_tokens=self._max_tokens(max(map(len, ids))),
+        )
+        self.rows = min(len(self.prompts), max(1, options.rows // max(1, options.beams)))
+
+    def _named_prompts(self) -> dict[str, str]:
+        options = self.options
+        if options.prompts is None:
+            texts = options.prompt or ("",)
+            return {f"prompt{number}": text for number, text in enumerate(texts, 1)}
+        bad = BadRecords(str(options.prompts))
+        records = list(read_records(options.prompts, self.encoder.data.kind, bad))
+        bad.check(len(records), 0.0, None)
+        return {record.id: record.text for record in records}
+
+    def _max_tokens(self, longest: int) -> int:
+        """New tokens of a sequence at most, such that the longest prompt has room for them."""
+        room = self.encoder.data.max_tokens - longest
+        given = self.options.max_tokens
+        if given is None and room < 1:
+            raise UserError(
+                f"a prompt has {longest} tokens, and the rows that {self.encoder.name} was trained "
+                f"on {self.encoder.data.max_tokens}; shorten it, or set --max-tokens"
+            )
+        chosen = room if given is None else given
+        check_decoder(self.encoder.spec, longest + chosen)
+        if chosen > room:
+            log.warning(
+                f"sequences may grow to {longest + chosen} tokens; {self.encoder.name} was trained "
+                f"on rows of {self.encoder.data.max_tokens}"
+            )
+        return chosen
+
+    def describe(self) -> dict:
+        """What would be made; nothing is computed."""
+        longest = max(map(len, self.prompts))
+        rows = self.rows * (self.beams.width if self.beams else 1)
+        size = longest + self.sampling.max_tokens
+        return {
+            "model": self.encoder.name,
+            "sequences": len(self.prompts) * (self.each if self.beams else 1),
+            "longest_prompt": longest,
+            "max_tokens": self.sampling.max_tokens,
+            "batches": -(-len(self.prompts) // self.rows),
+            "cache_MiB": round(cache_bytes(self.encoder.spec, rows, size) / 2**20, 1),
+            "out": str(self.options.out),
+        }
+
+    def run(self) -> dict:
+        """Generate what is not there yet, write the files, and give the report.
+
+        Raises:
+            UserError: the output is there, made with other options.
+        """
+        out = self.options.out
+        report_path, part_path = (out.with_name(out.name + end) for end in (REPORT, PART))
+        settings = json.loads(json.dumps(self._settings()))  # tuples become lists
+        if out.exists() and not part_path.exists():
+            return _finished(out, report_path, settings)
+        if self.options.known is not None:
+            self._known()  # a bad file is found before the work
+        part = PartFile(part_path, settings)
+        done = sum(map(len, part.batches))
+        with told(self.describe()["sequences"], f"{self.encoder.name}: sequences made") as advance:
+            advance(done)
+            start = len(part.batches)
+            options = dict(seed=self.options.seed, rows=self.rows, start=start)
+            made = generate(self.encoder, self.prompts, self.sampling, self.beams, **options)
+            for number, batch in enumerate(made, start):
+                part.add(list(self._rows(number * self.rows, batch)))
+                advance(len(part.batches[-1]))
+        rows = [row for batch in part.batches for row in batch]
+        write_whole(out, render(rows, out.suffix))
+        report = self.report(rows)
+        content = {"report": report, "settings": settings, "run": provenance()}
+        write_whole(report_path, json.dumps(content, indent=1) + "\n")
+        part_path.unlink()
+        return report
+
+    def _rows(self, first: int, batch: list[list[Generated]]) -> Iterator[dict]:
+        tokenizer = self.encoder.data.tokenizer()
+        vocabulary = tokenizer.vocabulary
+        for number, several in enumerate(batch, first):
+            prompt, name = self.prompts[number], self.names[number]
+            for rank, each in enumerate(several[: self.each]):
+                count = (rank if self.beams else number % self.each) + 1
+                last = int(each.tokens[-1]) if each.stopped else -1
+                kept = each.tokens[:-1] if each.stopped else each.tokens
+                stop = "eos" if last == vocabulary.eos else vocabulary.tokens[last]
+                yield {
+                    "id": str(count) if self.alone else f"{name}_{count}",
+                    "text": tokenizer.decode(np.concatenate([prompt, kept])),
+                    "log_likelihood": round(each.log_likelihood, 3),
+                    "tokens": len(each.tokens),
+                    "stop": stop if each.stopped else "max_tokens",
+                    "prompt": tokenizer.decode(prompt),
+                    **({} if each.score is None else {"score": round(each.score, 3)}),
+                }
+
+    def report(self, rows: list[dict]) -> dict:
+        """How long, how likely, how valid, how new."""
+        tokens = sum(row["tokens"] for row in rows)
+        data, known = self.encoder.data, self._known()
+        return {
+            "kind": data.kind,
+            **validity_report(data.kind, [row["text"] for row in rows], data.clean, known),
+            "stopped_share": sum(row["stop"] != "max_tokens" for row in rows) / len(rows),
+            "tokens_mean": tokens / len(rows),
+            "nats_per_token": -sum(row["log_likelihood"] for row in rows) / tokens,
+        }
+
+    def _known(self) -> Iterator[str] | None:
+        """Texts that are not novel: the file's, else the experiment's; None: neither is there."""
+        data, known = self.encoder.data, self.options.known
+        if known is not None:
+            data = dataclasses.replace(data, path=str(known), column="")
+        try:
+            prepared = data.prepared()
+        except UserError as error:
+            if known is not None:
+                raise
+            log.warning(f"novelty is not told, the experiment's data cannot be read: {error}")
+            return None
+        return (text for texts in prepared.texts() for text in texts)
+
+    def _settings(self) -> dict:
+        """What the result depends on."""
+        prompts = hashlib.sha256(b"|".join(p.tobytes() for p in self.prompts)).hexdigest()
+        known = self.options.known
+        return {
+            "model": _digest(self.encoder),
+            "prompts": prompts[:16],
+            "seed": self.options.seed,
+            "n": self.each,
+            "rows": self.rows,
+            "known": None if known is None else str(known),
+            **{f"sampling.{name}": v for name, v in dataclasses.asdict(self.sampling).items()},
+            **({} if self.beams is None else dataclasses.asdict(self.beams)),
+        }
+
+
+def _check(options: Generate) -> None:
+    if options.prompt and options.prompts:
+        raise UserError("give --prompt TEXT or --prompts FILE, not both")
+    if options.rows < 1 or (options.n is not None and options.n < 1) or options.beams < 0:
+        raise UserError("n and rows must be 1 or more, beams 0 or more")
+    if not 0 <= options.seed < 2**32:
+        raise UserError(f"seed is {options.seed}; it must be 0 to {2**32 - 1}")
+    choosing = (options.temperature, options.top_k, options.top_p) != (1.0, 0, 1.0)
+    if options.beams and choosing:
+        raise UserError("a beam search draws nothing: leave out temperature, top_k and top_p")
+    if options.beams and (options.n or 0) > options.beams:
+        raise UserError(f"a search with beams {options.beams} has no {options.n} sequences")
+    if not options.beams and options.temperature == 0 and options.n != 1:
+        raise UserError("temperature 0 gives one sequence of each prompt: set --n 1")
+
+
+def _finished(out: Path, report_path: Path, settings: dict) -> dict:
+    """The report of a finished run with these settings."""
+    before = {}
+    if report_path.exists():
+        before = json.loads(report_path.read_text())
+    if differing := changed_settings(before.get("settings", {}), settings):
+        raise UserError(
+            f"{out} is there, made with other options ({'; '.join(differing[:5])}); delete it or "
+            "name another file"
+        )
+    log.info(f"{out} is there, made with these options")
+    return before["report"]
+
+
+def _digest(encoder: Encoder) -> str:
+    """16 hex digits of the model: its spec, and the parameters of a trained one."""
+    found = hashlib.sha256(json.dumps(encode(encoder.spec)).encode())
+    for leaf in jax.tree.leaves(encoder.params):
+        found.update(np.ascontiguousarray(leaf).tobytes())
+    return found.hexdigest()[:16]

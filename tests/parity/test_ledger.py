@@ -1,0 +1,77 @@
+"""Every family against its reference; the committed table says what this finds."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from biofm_jax.errors import UserError
+from biofm_jax.parity.ledger import BARS, chosen, measure, read_ledger, write_ledger
+from biofm_jax.parity.models import references
+from biofm_jax.zoo.registry import FAMILIES
+
+EVERY = references()
+LEDGER = Path(__file__).parents[2] / "PARITY.md"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reference", EVERY, ids=lambda r: f"{r.family.name}: {r.variant}")
+def test_a_family_meets_its_bars(reference):
+    found = measure(reference)
+    assert not found.misses, found.figures
+    assert set(found.figures) >= set(BARS) - {"cached"}
+
+
+def test_every_family_has_two_references_and_a_row_in_the_ledger():
+    names = [reference.family.name for reference in EVERY]
+    assert set(names) == set(FAMILIES)
+    assert all(names.count(name) >= 2 for name in FAMILIES)
+    assert read_ledger(LEDGER) == dict.fromkeys(dict.fromkeys(names), "yes")
+
+
+def small(name: str):
+    return next(reference for reference in EVERY if reference.family.name == name)
+
+
+@pytest.mark.slow
+def test_a_wrong_table_is_seen():
+    right = small("esm")
+
+    def exchanged(spec):
+        """The two norms of a block, which have the same shape."""
+        other = {"attention_norm": "feedforward_norm", "feedforward_norm": "attention_norm"}
+        return [
+            dataclasses.replace(t, path="/".join(other.get(p, p) for p in t.path.split("/")))
+            for t in right.family.tensors(spec)
+        ]
+
+    family = dataclasses.replace(right.family, tensors=exchanged)
+    found = measure(dataclasses.replace(right, family=family))
+    assert {"logits", "hidden", "gradients"} <= set(found.misses)
+    assert "round trip" not in found.misses
+
+
+@pytest.mark.slow
+def test_a_lax_family_is_seen():
+    right = small("bert")
+    family = dataclasses.replace(right.family, left_out=(".*",))
+    assert "strict" in measure(dataclasses.replace(right, family=family)).misses
+
+
+def test_the_table_names_what_missed(tmp_path):
+    from biofm_jax.parity.ledger import Measured
+
+    good = dict.fromkeys(BARS, 0.0) | {"bf16": 0.01}
+    rows = [Measured("esm", "small", "its reference", good, 10),
+            Measured("gpt2", "small", "its reference", good | {"cached": 1e-3}, 10),
+            Measured("gpt2", "wide", "its reference", good, 10)]  # fmt: skip
+    write_ledger(rows, tmp_path / "PARITY.md")
+    assert read_ledger(tmp_path / "PARITY.md") == {"esm": "yes", "gpt2": "no: cached"}
+    assert "1.0e-03" in (tmp_path / "PARITY.md").read_text()
+    assert read_ledger(tmp_path / "none.md") == {}
+
+
+def test_unknown_families_are_named():
+    with pytest.raises(UserError, match="esn"):
+        chosen(["esn"], references)
+    assert {r.family.name for r in chosen(["esm"], references)} == {"esm"}
