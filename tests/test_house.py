@@ -27,6 +27,7 @@ ROOMS = (
     (
         "compare",
         "sweep",
+        "score",
         "embed",
         "interpretation",
         "generation",
