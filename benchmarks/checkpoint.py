@@ -23,7 +23,7 @@ from biofm_jax.train.checkpoint import Checkpoints
 from biofm_jax.train.mesh import MeshSpec, to_devices
 from biofm_jax.train.optimizer import OptimizerSpec
 from biofm_jax.train.step import build_program
-from biofm_jax.zoo.esm2 import ESM2
+from biofm_jax.zoo.esm import ESM2
 
 ROUNDS = 3
 ROW = 128  # tokens of the one row of a step: many steps fit beside a save

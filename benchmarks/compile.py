@@ -19,7 +19,7 @@ from biofm_jax.objectives.masked import MaskedLM
 from biofm_jax.train.mesh import MeshSpec
 from biofm_jax.train.optimizer import OptimizerSpec
 from biofm_jax.train.step import build_program
-from biofm_jax.zoo.esm2 import ESM2
+from biofm_jax.zoo.esm import ESM2
 
 SIZES = ("8M", "35M")
 SHALLOW, DEEP, TIMED = 6, 48, 24

@@ -48,7 +48,7 @@ def torch_embedder(size: str, folder: Path, by_length: bool, count: int) -> Embe
     import numpy as np
     import torch
 
-    from biofm_jax.zoo.esm2 import CLS, EOS, PAD
+    from biofm_jax.zoo.esm import CLS, EOS, PAD
 
     model = torch_model(size).eval()
     weights, made = np.load(folder / "weights.npz"), np.load(folder / "proteins.npz")
@@ -83,11 +83,12 @@ def our_embedder(size: str, folder: Path) -> Embed:
     from biofm_jax.adapt.encoder import Encoder
     from biofm_jax.data.protein import ProteinData
     from biofm_jax.train.host_memory import keep_freed_memory
-    from biofm_jax.zoo.esm2 import ESM2, from_transformers
+    from biofm_jax.zoo.esm import ESM, ESM2
+    from biofm_jax.zoo.importing import params_of
 
     keep_freed_memory()  # as `biofm` does
     weights, made = np.load(folder / "weights.npz"), np.load(folder / "proteins.npz")
-    params = from_transformers({name: weights[name] for name in weights.files}, ESM2[size])
+    params = params_of({name: weights[name] for name in weights.files}, ESM, ESM2[size])
     embedder = Embedder(Encoder(size, ESM2[size], ProteinData(max_tokens=ROW), params))
     offsets = np.concatenate([[0], np.cumsum(made["lengths"])])
     sequences = Sequences(made["tokens"], offsets)

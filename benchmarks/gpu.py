@@ -31,7 +31,7 @@ sys.path[0] = str(REPOSITORY)
 from benchmarks.gpu_worker import MASKED_SHARE, Job, add_toy  # noqa: E402
 from benchmarks.results import Row, judged, machine  # noqa: E402
 from biofm_jax.models.flops import train_flops  # noqa: E402
-from biofm_jax.zoo.esm2 import ESM2  # noqa: E402
+from biofm_jax.zoo.esm import ESM2  # noqa: E402
 
 # Dense bf16 FLOP/s by NVIDIA's data sheets; the first name found in the device's counts.
 PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12}

@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks import inputs
 from biofm_jax.data.batch import Batch
 from biofm_jax.data.packing import OpenRows, fill_rows
-from biofm_jax.zoo.esm2 import MASK, PAD
+from biofm_jax.zoo.esm import MASK, PAD
 
 ROW, SHORTEST = 1024, 4
 # The fullest of these rows holds 6 proteins; cuDNN's time grows with the number of empty slots.

@@ -66,7 +66,7 @@ def ours(job: Job) -> None:
     from biofm_jax.train.mesh import MeshSpec, to_devices
     from biofm_jax.train.optimizer import OptimizerSpec
     from biofm_jax.train.step import build_program
-    from biofm_jax.zoo.esm2 import ESM2
+    from biofm_jax.zoo.esm import ESM2
 
     spec = dataclasses.replace(
         ESM2[job.size],
@@ -187,7 +187,7 @@ def timed(job: Job, run: Callable[[int], None]) -> float:
 
 def add_toy() -> None:
     """A model small enough for one core, under the name "toy"."""
-    from biofm_jax.zoo.esm2 import ESM2
+    from biofm_jax.zoo.esm import ESM2
 
     ESM2["toy"] = dataclasses.replace(ESM2["8M"], layers=2, width=64, heads=4)
 

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from biofm_jax.zoo.esm2 import CLS, EOS, MASK
+from biofm_jax.zoo.esm import CLS, EOS, MASK
 
 RESIDUES = np.arange(4, 24)  # ids of the twenty amino acids in ESM-2's alphabet
 LETTERS = "LAGVSERTIDPKQNFYMHWC"

@@ -25,7 +25,7 @@ from biofm_jax.objectives.supervised import Supervised
 from biofm_jax.train.mesh import MeshSpec
 from biofm_jax.train.optimizer import OptimizerSpec
 from biofm_jax.train.step import build_program
-from biofm_jax.zoo.esm2 import ESM2
+from biofm_jax.zoo.esm import ESM2
 
 SIZE, ROWS, TOKENS, TIMED = "35M", 4, 256, 7
 

@@ -26,7 +26,7 @@ from biofm_jax.objectives.masked import MaskedLM
 from biofm_jax.train.mesh import MeshSpec, to_devices
 from biofm_jax.train.optimizer import OptimizerSpec
 from biofm_jax.train.step import build_program
-from biofm_jax.zoo.esm2 import ESM2
+from biofm_jax.zoo.esm import ESM2
 
 SEQUENCES = 200_000
 ROW, SEGMENTS = 1024, 16  # of experiments/computational_biology/esm2_masked.py

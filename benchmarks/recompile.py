@@ -18,7 +18,7 @@ from biofm_jax.objectives.masked import MaskedLM
 from biofm_jax.train.loop import LoopSpec, fit
 from biofm_jax.train.mesh import MeshSpec
 from biofm_jax.train.optimizer import OptimizerSpec
-from biofm_jax.zoo.esm2 import ESM2
+from biofm_jax.zoo.esm import ESM2
 
 BATCHES, ROWS, TOKENS = 200, 1, 128
 

@@ -32,7 +32,7 @@ def torch_model(size: str):
     import torch
     from transformers import EsmConfig, EsmForMaskedLM
 
-    from biofm_jax.zoo.esm2 import ESM2, MASK, PAD
+    from biofm_jax.zoo.esm import ESM2, MASK, PAD
 
     spec = ESM2[size]
     torch.set_num_threads(1)
@@ -106,7 +106,8 @@ def our_stepper(size: str, folder: Path, full_head: bool) -> Callable[[int], flo
     from biofm_jax.train.mesh import MeshSpec, to_devices
     from biofm_jax.train.optimizer import OptimizerSpec
     from biofm_jax.train.step import build_program
-    from biofm_jax.zoo.esm2 import ESM2, from_transformers
+    from biofm_jax.zoo.esm import ESM, ESM2
+    from biofm_jax.zoo.importing import params_of
 
     def loss(apply, params, state, batch, rng):
         logits = apply(params, batch, rngs=rng).logits
@@ -115,7 +116,7 @@ def our_stepper(size: str, folder: Path, full_head: bool) -> Callable[[int], flo
     keep_freed_memory()  # as `biofm` does; transformers gains nothing from it
     spec = ESM2[size]
     weights = np.load(folder / "weights.npz")
-    params = from_transformers({name: weights[name] for name in weights.files}, spec)
+    params = params_of({name: weights[name] for name in weights.files}, ESM, spec)
     made = np.load(folder / "batches.npz")
     mesh = MeshSpec().build()
     ones = np.ones((ROWS, TOKENS), np.int32)

@@ -27,6 +27,28 @@ CLS, PAD, EOS, MASK = 0, 1, 2, 32
 OFFSET = 2
 
 
+def _esm2(layers: int, width: int, heads: int) -> TransformerSpec:
+    return TransformerSpec(
+        vocabulary=33,
+        layers=layers,
+        width=width,
+        heads=heads,
+        token_dropout=TokenDropout(mask=MASK),
+        special=(CLS, PAD, EOS),
+    )
+
+
+# For experiments; `published.json` has the same shapes for imports.
+ESM2: dict[str, TransformerSpec] = {
+    "8M": _esm2(6, 320, 20),
+    "35M": _esm2(12, 480, 20),
+    "150M": _esm2(30, 640, 20),
+    "650M": _esm2(33, 1280, 20),
+    "3B": _esm2(36, 2560, 40),
+    "15B": _esm2(48, 5120, 40),
+}
+
+
 def tensors(spec: TransformerSpec) -> list[Tensor]:
     """The table of `EsmForMaskedLM`."""
     layer, block = "esm.encoder.layer.{i}", "blocks"

@@ -15,7 +15,7 @@ from biofm_jax.experiment import Experiment
 from biofm_jax.objectives.masked import MaskedLM
 from biofm_jax.train.loop import LoopSpec
 from biofm_jax.train.optimizer import OptimizerSpec
-from biofm_jax.zoo.esm2 import ESM2
+from biofm_jax.zoo.esm import ESM2
 
 experiment = Experiment(
     model=ESM2["8M"],

@@ -18,7 +18,7 @@ from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, replaced
 from biofm_jax.objectives.denoising import Denoising
 from biofm_jax.train.loop import LoopSpec
 from biofm_jax.train.optimizer import OptimizerSpec
-from biofm_jax.zoo.esm2 import CLS, EOS, PAD
+from biofm_jax.zoo.esm import CLS, EOS, PAD
 from biofm_jax.zoo.t5 import T5
 
 

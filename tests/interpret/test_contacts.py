@@ -24,7 +24,8 @@ from biofm_jax.interpret.contacts import (
     published_contact_head,
 )
 from biofm_jax.interpret.records import read_interpretations
-from biofm_jax.zoo.esm2 import from_transformers
+from biofm_jax.zoo.esm import ESM
+from biofm_jax.zoo.importing import params_of
 from biofm_jax.zoo.store import load_stored
 
 CLS, PAD, EOS, MASK = 0, 1, 2, 32
@@ -149,7 +150,7 @@ def encoder():
     from biofm_jax.zoo.esm import spec_of
 
     spec = spec_of(peer.config.to_dict())
-    return Encoder("toy", spec, ProteinData(max_tokens=128), from_transformers(state, spec))
+    return Encoder("toy", spec, ProteinData(max_tokens=128), params_of(state, ESM, spec))
 
 
 def test_features_are_the_couplings_of_the_residues(encoder):

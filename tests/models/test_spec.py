@@ -12,7 +12,7 @@ from biofm_jax.models.embedding import TokenDropout
 from biofm_jax.models.heads import LanguageHead, PredictionHead, ProjectionHead
 from biofm_jax.models.positions import Alibi, Learned, NoPositions, Relative, Rotary
 from biofm_jax.models.transformer import Biases, TransformerSpec
-from biofm_jax.zoo.esm2 import ESM2
+from biofm_jax.zoo.esm import ESM2
 
 SMALL = variant(layers=2, qk_norm="head", dropout=0.1)
 RELATIVE = variant(layers=2, positions=Relative(8, 16))

@@ -8,6 +8,8 @@ import torch
 import transformers
 
 from biofm_jax.errors import UserError
+from biofm_jax.zoo.esm import ESM2
+from biofm_jax.zoo.exporting import same_architecture
 from biofm_jax.zoo.importing import model_places, model_shapes
 from biofm_jax.zoo.registry import FAMILIES, PUBLISHED, published
 from biofm_jax.zoo.tensors import by_path
@@ -69,6 +71,12 @@ def test_every_number_has_one_place(model):
 def test_a_configuration_written_is_read_the_same(model):
     family, spec = model.family, model.spec
     assert family.spec_of(family.config_of(spec)) == spec
+
+
+@pytest.mark.parametrize("size", ESM2)
+def test_experiments_have_the_published_shapes(size):
+    assert not same_architecture(ESM2[size], published(f"esm2_{size.lower()}").spec)
+    assert same_architecture(ESM2[size], published("esm1b").spec)
 
 
 def test_names_and_facts():
