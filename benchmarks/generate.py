@@ -55,14 +55,14 @@ def measure() -> list[Row]:
 
     found = with_cache()
     rows = np.concatenate([prompts, np.stack([each.tokens for each in found])], axis=1)
-    programs = {length: full(encoder, rows[:, :length]) for length in lengths()}
-
-    def without():
-        for length in range(PROMPT, PROMPT + NEW):
-            programs[-(-length // STEP) * STEP]()
-
+    # A token behind a row of `length` is read by the program of the next multiple of STEP.
+    uncached = 0.0
+    for size in range(STEP, PROMPT + NEW + 1, STEP):
+        work = full(encoder, rows[:, :size])
+        tokens = sum(size - STEP < length <= size for length in range(PROMPT, PROMPT + NEW))
+        uncached += tokens * min(cpu_seconds(work) for _ in range(3))
     theirs = peer(prompts)
-    cached, peers, uncached = [], [], cpu_seconds(without)
+    cached, peers = [], []
     for _ in range(3):
         cached.append(cpu_seconds(with_cache))
         peers.append(cpu_seconds(theirs))
@@ -78,11 +78,6 @@ def measure() -> list[Row]:
         judged("generate", None, "log-likelihoods of cached and full passes, relative difference",
                difference(encoder, rows, found), at_most=EQUAL, form="{:.1e}"),
     ]  # fmt: skip
-
-
-def lengths() -> range:
-    """Row lengths that the uncached rival has programs for."""
-    return range(STEP, PROMPT + NEW + 1, STEP)
 
 
 def cpu_seconds(work) -> float:

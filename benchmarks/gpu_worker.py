@@ -29,6 +29,7 @@ class Job:
         rows: b.
         length: t.
         remat: of this package's model.
+        scan: of this package's model.
         backend: of this package's attention.
         compiled: whether transformers goes through torch.compile.
         on_gpu: whether there is a GPU, without which the job then fails.
@@ -42,6 +43,7 @@ class Job:
     rows: int
     length: int
     remat: str
+    scan: bool
     backend: str
     compiled: bool
     on_gpu: bool
@@ -67,7 +69,11 @@ def ours(job: Job) -> None:
     from biofm_jax.zoo.esm2 import ESM2
 
     spec = dataclasses.replace(
-        ESM2[job.size], dtype="bfloat16", remat=job.remat, backend=job.backend
+        ESM2[job.size],
+        dtype="bfloat16",
+        remat=job.remat,
+        scan=job.scan,
+        backend=job.backend,
     )
     demand_gpu(job, jax.default_backend() == "gpu")
     mesh = MeshSpec(data=1).build(jax.devices()[:1])

@@ -18,8 +18,8 @@ HEADER = """# Benchmarks
 Made by `make bench` (or `python -m benchmarks.run PART ...`), which runs every contender side by
 side on the same data and weights; the module named in a row's command says how it measures. A
 ratio counts in favour of this package where it is above 1. `void` means that the same contender
-entered twice disagreed with itself by more than 5 %: the machine was busy, the figures say
-nothing.
+entered twice disagreed with itself by more than 5 % (the machine was busy), or that a contender
+ran at the edge of a GPU's memory: the figures say nothing.
 """
 
 

@@ -1,6 +1,6 @@
 """Measure, and bring `benchmarks/RESULTS.md` up to date.
 
-    python -m benchmarks.run                        # all parts: under 12 minutes on two cores
+    python -m benchmarks.run                        # all parts: under 20 minutes on two cores
     python -m benchmarks.run train_step packing     # some; the rows of the others stay
     python -m benchmarks.run --add gpu.json         # add the rows that benchmarks/gpu.py wrote
 
@@ -19,7 +19,8 @@ from pathlib import Path
 from benchmarks import results
 
 PARTS = (
-    "train_step", "packing", "checkpoint", "compile", "restart", "recompile", "lora", "generate",
+    "train_step", "embed", "packing", "checkpoint", "compile", "restart", "recompile", "lora",
+    "generate",
 )  # fmt: skip
 
 

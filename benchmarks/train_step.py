@@ -28,8 +28,15 @@ TARGETS = {"sdpa": 1.15, "compiled": 1.0}
 class Worker:
     """A contender's process."""
 
-    def __init__(self, contender: str, size: str, folder: str, core: int):
-        command = [sys.executable, "-m", "benchmarks.train_worker", contender, size, folder]
+    def __init__(
+        self,
+        contender: str,
+        size: str,
+        folder: str,
+        core: int,
+        module: str = "benchmarks.train_worker",
+    ):
+        command = [sys.executable, "-m", module, contender, size, folder]
         self._process = subprocess.Popen(
             [*command, str(core)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

@@ -198,6 +198,8 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": evaluate,
     "sweep": sweep,
     "interpret": interpret,
+    "score": cli_models.score,
+    "embed": cli_models.embed,
     "generate": cli_models.generate,
     "report": report,
     "data": data,

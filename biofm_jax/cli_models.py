@@ -1,4 +1,4 @@
-"""The verbs that take a model as it is: generate, import, export, parity."""
+"""The verbs that take a model as it is: embed, score, generate, import, export, parity."""
 
 import dataclasses
 from pathlib import Path
@@ -8,6 +8,30 @@ import tyro
 from biofm_jax.cli_output import DONE, ERR, FAILED, parse, print_rows
 
 Positional = tyro.conf.Positional
+
+
+def embed(arguments: list[str]) -> int:
+    """Write the embeddings of all sequences of a file, with ids in its order; resumable."""
+    from biofm_jax.embed.command import Embed, Job
+
+    options = parse(Embed, arguments, "embed")
+    job = Job(options)
+    title = "dry run: nothing was written" if options.dry_run else "embedded"
+    row = job.dry_run() if options.dry_run else job.run()
+    print_rows(title, [row], options.json, across=False)
+    return DONE
+
+
+def score(arguments: list[str]) -> int:
+    """Score variants without labels: A123T, HGVS, a DMS table, or a VCF with its genome."""
+    from biofm_jax.score.command import Job, Score
+
+    options = parse(Score, arguments, "score")
+    job = Job(options)
+    title = "dry run: nothing was written" if options.dry_run else "scored"
+    row = job.summary() if options.dry_run else job.run()
+    print_rows(title, [row], options.json, across=False)
+    return DONE
 
 
 def generate(arguments: list[str]) -> int:

@@ -261,6 +261,8 @@ def _check(options: Generate) -> None:
         raise UserError("give --prompt TEXT or --prompts FILE, not both")
     if options.rows < 1 or (options.n is not None and options.n < 1) or options.beams < 0:
         raise UserError("n and rows must be 1 or more, beams 0 or more")
+    if not 0 <= options.seed < 2**32:
+        raise UserError(f"seed is {options.seed}; it must be 0 to {2**32 - 1}")
     choosing = (options.temperature, options.top_k, options.top_p) != (1.0, 0, 1.0)
     if options.beams and choosing:
         raise UserError("a beam search draws nothing: leave out temperature, top_k and top_p")

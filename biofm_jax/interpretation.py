@@ -18,11 +18,18 @@ from biofm_jax.adapt.encoder import Encoder
 from biofm_jax.adapt.labelled import Labelled
 from biofm_jax.adapt.marginals import Marginals
 from biofm_jax.adapt.probe import probe_adapter
+from biofm_jax.data.structures import read_chains
 from biofm_jax.errors import UserError
+from biofm_jax.evaluate.contact_maps import contact_result
 from biofm_jax.evaluate.results import code_commit, slug
 from biofm_jax.evaluate.task import Dataset, Task, get_task
 from biofm_jax.experiment import load_encoder
 from biofm_jax.interpret.attention import contact_map, rollout
+from biofm_jax.interpret.contacts import (
+    ContactHead,
+    predict_contacts,
+    published_contact_head,
+)
 from biofm_jax.interpret.embedding_map import Projection, embedding_map
 from biofm_jax.interpret.mutagenesis import mutagenesis
 from biofm_jax.interpret.records import Interpretation, write_interpretation
@@ -34,6 +41,7 @@ from biofm_jax.interpret.tokens import (
 )
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.heads import LanguageHead
+from biofm_jax.zoo.store import is_stored, load_stored
 
 Kind = Literal["rollout", "contacts", "mutagenesis", "gradients", "embeddings"]
 ALPHABETS = {"protein": "ACDEFGHIKLMNPQRSTVWY", "genome": "ACGT", "rna": "ACGU"}
@@ -54,6 +62,9 @@ class Interpret:
             (every substitution), gradients (integrated gradients by token), embeddings (a map);
             by default all that the input allows.
         items: test items of a task to explain.
+        chains: folder of proteins of known structure ($BIOFM_DATA/compbio/pdb_chains): contacts
+            become probabilities by a regression fitted to 20 of them, or by the published one of
+            an imported ESM model, with its precision on the others.
         projection: of the map of embeddings: pca, or umap (extra umap).
         steps: points of the integral of gradients.
         seed: of a random model, and of the map.
@@ -67,6 +78,7 @@ class Interpret:
     task: str | None = None
     show: tuple[Kind, ...] = ()
     items: int = 1
+    chains: Path | None = None
     projection: Projection = "pca"
     steps: int = 64
     seed: int = 0
@@ -105,6 +117,8 @@ class Interpreter:
         self.options = options
         self.encoder: Encoder = load_encoder(options.model)
         self.task: Task | None = None if options.task is None else get_task(options.task)
+        if options.chains is not None and self.encoder.data.kind != "protein":
+            raise UserError(f"--chains is for models of proteins; {options.model} is none")
         if self.task is not None and self.task.modality != self.encoder.data.kind:
             raise UserError(
                 f"{self.task.name} is a task of {self.task.modality} models; {options.model} "
@@ -120,6 +134,25 @@ class Interpreter:
     def data(self) -> Dataset:
         """The task's data."""
         return self.task.data(None)
+
+    @functools.cached_property
+    def contact_head(self) -> tuple[ContactHead | None, str]:
+        """The regression from attention to contacts, and what it reaches, for a caption."""
+        folder, head, said = Path(self.options.model), None, ""
+        if is_stored(folder):
+            head = published_contact_head(load_stored(folder).left_out())
+        if self.options.chains is not None:
+            chains, seed = read_chains(self.options.chains), self.options.seed
+            result = contact_result(self.encoder, chains, head, seed)
+            head = result.head
+            reached = ", ".join(f"{name} {v:.3f}" for name, v in result.precision.items())
+            said = (
+                f" Precision on {len(result.tested)} other chains, pairs 24 residues apart: "
+                f"{reached}; a random order {result.random:.3f}."
+            )
+            if not head.weights.any():
+                said += " No attention head tells contacts: all weights are 0, all pairs alike."
+        return head, said
 
     def pieces(self) -> list[Piece]:
         """What is to be made, in order.
@@ -255,6 +288,16 @@ def _rollout(self: Interpreter, piece: Piece):
 
 def _contacts(self: Interpreter, piece: Piece):
     text = read_text(self.encoder, piece.text)
+    head, said = self.contact_head
+    if head is not None:
+        (found,) = predict_contacts(self.encoder, head, [piece.text], self.options.seed)
+        return (
+            f"Contacts of {_short(piece.text)}",
+            "Probability of each pair of residues to be closer than 8 Å (CB), by "
+            f"{head.source} over the attention heads.{said}",
+            "probability",
+            {"contacts": found, "tokens": np.array(text.tokens)[1:-1]},
+        )
     attentions = attentions_of(self.encoder, text, self.options.seed)
     return (
         f"Attention contacts of {_short(piece.text)}",

@@ -27,12 +27,11 @@ from biofm_jax.zoo.config import read_config
 from biofm_jax.zoo.exporting import (
     export_params,
     export_stored,
-    model_places,
     same_architecture,
 )
 from biofm_jax.zoo.family import Family, Published
-from biofm_jax.zoo.importing import plan_import, read_params
-from biofm_jax.zoo.registry import FAMILIES, published
+from biofm_jax.zoo.importing import model_places, plan_import, read_params
+from biofm_jax.zoo.registry import FAMILIES, layout_of, published
 from biofm_jax.zoo.store import CONFIG, is_stored, load_stored, store
 from biofm_jax.zoo.weights import open_weights
 
@@ -96,9 +95,10 @@ def _import(options: Import, made: Path) -> dict[str, Any]:
     config = folder / CONFIG if (folder / CONFIG).is_file() else None
     weights = open_weights(options.source)
     family, spec, entry = _model(options, config)
+    family = layout_of(weights.tensors, family, spec)
     plan = plan_import(weights, family, spec)
     tokenizer_folder = options.tokenizer or (folder if _has_tokenizer(folder) else None)
-    if tokenizer_folder is None and family.name == "esmc":
+    if tokenizer_folder is None and family.name.startswith("esmc"):
         write_esmc_tokenizer(made)
         tokenizer_folder = made
     data, tokenizer = _data(entry, options.modality, tokenizer_folder, plan.spec)

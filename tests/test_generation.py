@@ -147,6 +147,7 @@ def test_a_dry_run_writes_nothing(capsys, tmp_path):
         ("next_token", ("--stop", "Qq"), "'Qq' is not one token"),
         ("next_token", ("--beams", "2", "--n", "3"), "has no 3 sequences"),
         ("next_token", ("--beams", "2", "--top-k", "3"), "draws nothing"),
+        ("next_token", ("--seed", "-1"), "seed is -1; it must be 0 to 4294967295"),
         ("next_token", ("--rows", "0"), "n and rows must be 1 or more"),
     ],
 )

@@ -27,6 +27,8 @@ ROOMS = (
     (
         "compare",
         "sweep",
+        "score",
+        "embed",
         "interpretation",
         "generation",
         "catalogue",

@@ -145,7 +145,7 @@ def generate(
         source = None
         if sources is not None:
             source = _source([sources[i] for i in numbers], _width(sources, encoder.spec.encoder))
-        made = run(params, tokens, lengths, source, seed, numbers.astype(np.uint32))
+        made = run(params, tokens, lengths, source, np.uint32(seed), np.uint32(numbers))
         made = jax.device_get(made)
         yield [_of_row(made, row, beams) for row in range(there)]
 

@@ -12,9 +12,9 @@ from biofm_jax.array_types import AnyArray, Examples, Tokens
 class Batch:
     """A fixed-shape batch of packed rows.
 
-    A row holds up to `s` examples one behind the other. Examples never see one another:
-    attention, pooling and losses go by `segment_ids`. A batch with one example a row is the
-    special case `s = 1`.
+    A row holds up to `s` examples one behind the other, and padding behind them. Examples
+    never see one another: attention, pooling and losses go by `segment_ids`. A batch with one
+    example a row is the special case `s = 1`.
 
     Attributes:
         tokens: (b, t) int32 vocabulary ids.

@@ -28,7 +28,7 @@ FASTA_ENDINGS = (".fasta", ".fa", ".faa", ".fas", ".fsa", ".fna", ".ffn")
 FASTA_KINDS = ("protein", "genome")
 TABLE_ENDINGS = {".csv": ",", ".tsv": "\t"}
 SMILES_ENDINGS = (".smi", ".smiles", ".txt")
-LINE_ENDING, JSON_ENDINGS = ".txt", (".jsonl", ".ndjson")  # of notes
+LINE_ENDING, JSON_ENDINGS = ".txt", (".jsonl", ".ndjson")
 
 FORMATS = {
     "protein": FASTA_ENDINGS[:3],
@@ -63,18 +63,21 @@ def read_records(
     column: str = "",
     id_column: str = "",
     wrap: Callable[[BinaryIO], BinaryIO] = lambda raw: raw,
+    unique: bool = True,
 ) -> Iterator[Record]:
     """Records of a file whose ending names its format; bad ones go to `bad`.
 
     Args:
-        path: .csv .tsv; proteins and bases also .fasta .fa .faa .fna; molecules .smi .txt; notes
-            .txt (one note a line) and .jsonl (one object a line). Each also with .gz behind.
+        path: .csv .tsv; proteins and bases also .fasta .fa .faa .fna; molecules .smi .txt (SMILES
+            and a name); other kinds .txt (one text a line); notes also .jsonl (one object a line).
+            Each also with .gz behind.
         kind: a key of `TEXT_COLUMNS`.
         bad: collects what cannot be read.
         column: column of a table, or field of the JSON objects, with the text; empty takes the
             first known name.
         id_column: column of a table with the id; empty takes a known name or the line number.
         wrap: put around the raw file, for a progress bar by bytes.
+        unique: a repeated id is bad; all ids are kept in memory to tell.
 
     Raises:
         UserError: the file is missing, empty, of unknown ending, cut short, not UTF-8 as a
@@ -90,14 +93,14 @@ def read_records(
             records = _table(path, lines, bad, delimiter, known, id_column)
         elif ending in SMILES_ENDINGS and kind == "molecule":
             records = _smiles(lines, bad)
-        elif ending == LINE_ENDING and kind == "notes":
-            records = _notes(lines, bad)
+        elif ending == LINE_ENDING:
+            records = _texts(lines, bad, blank_is_bad=kind != "notes")
         elif ending in JSON_ENDINGS and kind == "notes":
             records = _objects(lines, bad, known, id_column)
         else:
             formats = ", ".join((*FORMATS[kind], *TABLE_ENDINGS)) + ", each also .gz"
             raise UserError(f"{path}: unknown ending {ending!r} for {kind}; rename to {formats}")
-        yield from _unique(records, bad)
+        yield from _unique(records, bad) if unique else records
 
 
 def file_ending(path: Path) -> str:
@@ -240,7 +243,7 @@ def column_index(path: Path, header: list[str], names: tuple[str, ...]) -> int:
     wanted = " or ".join(repr(name) for name in names)
     raise UserError(
         f"{path}, line 1: no column {wanted}; it has {', '.join(header)}. "
-        "Name the right one with --data.column"
+        "Name the right one with --data.column (--column of `biofm embed`)"
     )
 
 
@@ -257,13 +260,17 @@ def _smiles(lines: Iterable[tuple[int, str]], bad: BadRecords) -> Iterator[Recor
             yield Record(number, fields[1].strip() if len(fields) > 1 else str(number), fields[0])
 
 
-def _notes(lines: Iterable[tuple[int, str]], bad: BadRecords) -> Iterator[Record]:
-    """One note a line; empty lines separate."""
+def _texts(
+    lines: Iterable[tuple[int, str]], bad: BadRecords, blank_is_bad: bool
+) -> Iterator[Record]:
+    """One text a line."""
     for number, line in lines:
         if "\ufffd" in line:
             bad.add(number, *NOT_UTF8)
         elif line.strip():
             yield Record(number, str(number), line.strip())
+        elif blank_is_bad:
+            bad.add(number, "empty line", "drop the line")
 
 
 def _objects(

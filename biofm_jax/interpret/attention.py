@@ -4,7 +4,6 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from biofm_jax.array_types import typed
-from biofm_jax.errors import UserError
 
 
 @typed
@@ -44,33 +43,15 @@ def coupling(attentions: Float[np.ndarray, "l h t t"]) -> Float[np.ndarray, "l h
 
 @typed
 def contact_map(
-    attentions: Float[np.ndarray, "l h t t"],
-    residues: Bool[np.ndarray, " t"],
-    weights: Float[np.ndarray, " f"] | None = None,
-    bias: float = 0.0,
+    attentions: Float[np.ndarray, "l h t t"], residues: Bool[np.ndarray, " t"]
 ) -> Float[np.ndarray, "r r"]:
-    """A score for every pair of residues to touch.
+    """How strongly every pair of residues is coupled; `interpret.contacts` gives probabilities.
 
     Args:
         attentions: (l, h, t, t) weights of one text.
         residues: (t,) which tokens are residues; cls and eos are left out before correcting.
-        weights: (l * h,) of a logistic regression over the heads, as published with ESM-2; None
-            for the plain mean over heads.
-        bias: of that regression.
 
     Returns:
-        (r, r) symmetric: probabilities with weights, else mean couplings without a unit.
-
-    Raises:
-        UserError: weights of another number than heads.
+        (r, r) symmetric mean over layers and heads, without a unit.
     """
-    layers, heads, _, _ = attentions.shape
-    pairs = coupling(attentions[:, :, residues][:, :, :, residues])
-    if weights is None:
-        return pairs.mean((0, 1))
-    if len(weights) != layers * heads:
-        raise UserError(f"{len(weights)} weights for {layers} layers of {heads} heads")
-    logits = np.tensordot(
-        weights.astype(np.float64), pairs.reshape(layers * heads, *pairs.shape[2:]), 1
-    )
-    return 1 / (1 + np.exp(-(logits + bias)))
+    return coupling(attentions[:, :, residues][:, :, :, residues]).mean((0, 1))

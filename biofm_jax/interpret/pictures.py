@@ -27,20 +27,26 @@ def _rollout(found: Interpretation) -> Figure:
 
 
 def _contacts(found: Interpretation) -> Figure:
-    return _square(found, found.arrays["contacts"], "residue", "residue")
+    return _square(found, found.arrays["contacts"], "residue", "residue", first=1)
 
 
-def _square(found: Interpretation, values: np.ndarray, across: str, down: str) -> Figure:
+def _square(
+    found: Interpretation, values: np.ndarray, across: str, down: str, first: int = 0
+) -> Figure:
+    """A matrix of tokens by tokens, numbered from `first` where there is no room for names."""
     tokens = found.arrays["tokens"]
+    low, high = first - 0.5, first + len(tokens) - 0.5
+    places = range(first, first + len(tokens))
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axis = figure.subplots()
     # A few very large values, such as those of cls, would leave all others in the dark.
     top = float(np.quantile(values, 0.995))
-    image = axis.imshow(values, cmap=SEQUENTIAL, vmax=top, interpolation="nearest")
+    extent = (low, high, high, low)
+    image = axis.imshow(values, cmap=SEQUENTIAL, vmax=top, interpolation="nearest", extent=extent)
     axis.set(xlabel=across, ylabel=down)
     if len(tokens) <= NAMED:
-        axis.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=7)
-        axis.set_yticks(range(len(tokens)), tokens, fontsize=7)
+        axis.set_xticks(places, tokens, rotation=90, fontsize=7)
+        axis.set_yticks(places, tokens, fontsize=7)
     figure.colorbar(image, ax=axis, shrink=0.8, label=found.unit, extend="max")
     return figure
 

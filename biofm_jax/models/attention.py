@@ -17,6 +17,7 @@ from biofm_jax.errors import UserError
 from biofm_jax.models.attention_fused import (
     cudnn_attention,
     cudnn_refusal,
+    packed_refusal,
     splash_attention,
     splash_refusal,
 )
@@ -46,6 +47,7 @@ def attention(
     backend: Backend = "auto",
     dropout: float = 0.0,
     keys: jax.Array | None = None,
+    examples: int | None = None,
 ) -> Heads:
     """Multi-head attention that keeps packed examples apart.
 
@@ -63,6 +65,8 @@ def attention(
             kernels of NVIDIA GPUs and of TPUs; "reference" holds all t x t weights.
         dropout: probability of dropping an attention weight, used where `keys` are given.
         keys: (b,) PRNG keys, one per row.
+        examples: the most examples in a row, numbered from 1, each in one piece, padding
+            behind them all; cuDNN then does the work of the examples only. None: unknown.
 
     Returns:
         (b, t, h, d) in the type of `q`; the softmax is taken in float32.
@@ -83,7 +87,9 @@ def attention(
     options = dict(causal=causal, window=window, distance_bias=distance_bias, scale=scale)
     match backend:
         case "cudnn":
-            return cudnn_attention(q, k, v, segment_ids, **options)
+            if why := packed_refusal(q, k, window, distance_bias, examples):
+                _log_once(f"cudnn attention does the work of full rows: {why}")
+            return cudnn_attention(q, k, v, segment_ids, **options, examples=examples)
         case "splash":
             return splash_attention(q, k, v, segment_ids, causal, window, scale)
         case "reference":

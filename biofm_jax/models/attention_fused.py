@@ -2,13 +2,19 @@
 
 import jax
 import jax.numpy as jnp
+
+# The public jax.nn.dot_product_attention has no packed rows.
+from jax._src.cudnn import fused_attention_stablehlo as cudnn
 from jax.experimental.pallas.ops.tpu.splash_attention import (
     splash_attention_kernel,
     splash_attention_mask,
 )
 
 from biofm_jax.array_types import Heads, Tokens
-from biofm_jax.models.api import per_shard
+from biofm_jax.models.api import per_shard, unsharded
+
+# How the name of cuDNN's forward pass begins as a JAX primitive.
+FUSED_ATTENTION = "dot_product_attention_fwd"
 
 # Splash takes blocks of whole vector registers: 128 lanes.
 LANES = 128
@@ -37,8 +43,15 @@ def cudnn_attention(
     window: int | jax.Array | None,
     distance_bias: jax.Array | None,
     scale: float,
+    examples: int | None,
 ) -> Heads:
-    """`attention` by cuDNN; the mask (b, 1, t, t) is the only array quadratic in t."""
+    """`attention` by cuDNN, example by example.
+
+    Where `packed_refusal` has a reason, a mask (b, 1, t, t) keeps examples apart: the only array
+    quadratic in t, and the work of full rows.
+    """
+    if not packed_refusal(q, k, window, distance_bias, examples):
+        return _cudnn_packed(q, k, v, segment_ids, causal, scale, examples)
     index = jnp.arange(q.shape[1])
     difference = index[:, None] - index
     mask = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
@@ -50,6 +63,52 @@ def cudnn_attention(
     return jax.nn.dot_product_attention(
         q, k, v, bias, mask, scale=scale, is_causal=causal, implementation="cudnn"
     )
+
+
+def packed_refusal(
+    q: Heads,
+    k: Heads,
+    window: int | jax.Array | None,
+    distance_bias: jax.Array | None,
+    examples: int | None,
+) -> str:
+    """Why cuDNN cannot take each example of a row as a sequence of its own; empty where it can."""
+    if window is not None or distance_bias is not None:
+        return "it has no window and no bias between packed examples"
+    if examples is None:
+        return "the number of examples in a row is unknown"
+    if k.shape != q.shape:
+        return "JAX before 0.11 mistakes the places of shared key heads in packed rows"
+    if not cudnn.check_compute_capability("9.0"):
+        return "packed rows need a Hopper GPU or a later one"
+    return ""
+
+
+def _cudnn_packed(
+    q: Heads, k: Heads, v: Heads, segment_ids: Tokens, causal: bool, scale: float, examples: int
+) -> Heads:
+    """Each example as a sequence of its own, and so the padding: cuDNN writes no other rows."""
+    mask = cudnn.MaskType.PADDING_CAUSAL if causal else cudnn.MaskType.PADDING
+
+    def on_shard(q, k, v, segment_ids):
+        starts, lengths = segment_spans(segment_ids, examples + 1)
+        offsets = jnp.pad(starts, ((0, 0), (0, 1)), constant_values=-1)
+        return cudnn.dot_product_attention(
+            q, k, v, None, None, lengths, lengths, offsets, offsets, scale=scale, mask_type=mask
+        )
+
+    if unsharded():
+        return on_shard(q, k, v, segment_ids)
+    heads = ("batch", None, "heads", None)
+    return per_shard(on_shard, (heads, heads, heads, ("batch", None)), heads)(q, k, v, segment_ids)
+
+
+def segment_spans(segment_ids: Tokens, segments: int) -> tuple[jax.Array, jax.Array]:
+    """First token and length of segments 1, 2, ..., 0 of a row, (b, segments); -1 for none."""
+    members = segment_ids[:, :, None] == (jnp.arange(segments) + 1) % segments
+    lengths = members.sum(1, dtype=jnp.int32)
+    starts = jnp.argmax(members, axis=1).astype(jnp.int32)
+    return jnp.where(lengths > 0, starts, -1), jnp.where(lengths > 0, lengths, -1)
 
 
 def splash_refusal(

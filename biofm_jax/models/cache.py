@@ -79,8 +79,8 @@ def prefill(
     batch = _rows(tokens, jnp.zeros_like(lengths))
     batch = batch.replace(predict=lengths[:, None] - 1, source=source)
     out = model.apply(params, batch, collect=("keys_values",))
-    room = [(0, 0), (0, 0), (0, size - tokens.shape[1]), (0, 0), (0, 0)]
-    keys, values = (jnp.pad(each, room) for each in out.keys_values)
+    room = [(0, 0), (0, 0), (0, 0), (0, size - tokens.shape[1]), (0, 0)]
+    keys, values = (jnp.pad(each.swapaxes(2, 3), room) for each in out.keys_values)
     read = None
     if isinstance(model.spec, EncoderDecoderSpec):
         read = Source(source.segment_ids, keys_values=out.source_keys_values)
@@ -110,13 +110,15 @@ def extend(
     out = _plain(model).apply(
         params, _rows(tokens, cache.lengths), past=cache, collect=("keys_values",)
     )
-    rows, columns = tokens.shape
-    place = jnp.arange(rows)[:, None], cache.lengths[:, None] + jnp.arange(columns)
+    b, n = tokens.shape
+    rows, columns = jnp.arange(b)[:, None], cache.lengths[:, None] + jnp.arange(n)
     keys, values = (
-        old.at[:, *place].set(new, mode="drop", unique_indices=True)
+        old.at[:, rows, :, columns].set(
+            new.transpose(1, 2, 0, 3, 4), mode="drop", unique_indices=True
+        )
         for old, new in zip((cache.keys, cache.values), out.keys_values, strict=True)
     )
-    counts = columns if counts is None else counts
+    counts = n if counts is None else counts
     return Cache(keys, values, cache.lengths + counts, cache.source), out.logits
 
 

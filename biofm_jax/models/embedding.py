@@ -4,10 +4,11 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from biofm_jax.array_types import ArrayLike, Hidden, typed
+from biofm_jax.array_types import ArrayLike, Hidden, Tokens, typed
 from biofm_jax.data.batch import Batch
 from biofm_jax.models.dropout import EMBEDDING, dropout
 from biofm_jax.models.layers import Norm, normal, parameter
@@ -15,6 +16,8 @@ from biofm_jax.models.positions import Learned
 
 if TYPE_CHECKING:
     from biofm_jax.models.transformer import TransformerSpec
+
+SMALL_ALPHABET = 128  # one-hot rows of so many tokens cost less than a thousandth of a step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +50,28 @@ def mask_scale(batch: Batch, rule: TokenDropout) -> Float[ArrayLike, "b t"]:
     return jnp.where(masked, 0.0, jnp.einsum("bts,bs->bt", members, scale))
 
 
+def look_up(table: Float[ArrayLike, "v d"], tokens: Tokens) -> Hidden:
+    """Rows of a table, (b, t, d), whose gradient is summed in float32.
+
+    A scatter of many tokens into the few rows of a small alphabet would wait for itself, and
+    add up thousands of bfloat16 numbers in bfloat16: there it is a product with one-hot rows.
+    """
+    if table.shape[0] > SMALL_ALPHABET:
+        return table[tokens]
+
+    @jax.custom_vjp
+    def rows(table):
+        return table[tokens]
+
+    def backward(_, gradient):
+        hot = jax.nn.one_hot(tokens, table.shape[0], dtype=gradient.dtype)
+        of_table = jnp.einsum("btv,btd->vd", hot, gradient, preferred_element_type=jnp.float32)
+        return (of_table.astype(table.dtype),)
+
+    rows.defvjp(lambda table: (rows(table), None), backward)
+    return rows(table)
+
+
 class Embedding(nn.Module):
     """Token, type and position vectors, token dropout, scale, norm, dropout."""
 
@@ -57,7 +82,7 @@ class Embedding(nn.Module):
         spec, init = self.spec, normal(self.spec.init_std)
         shape = (spec.vocabulary, spec.width)
         table = parameter(self, "tokens", init, shape, ("vocab", "embed"))
-        x = table[batch.tokens]
+        x = look_up(table, batch.tokens)
         if spec.token_dropout is not None:
             scale = mask_scale(batch, spec.token_dropout)
             x = (x * scale[..., None]).astype(x.dtype)

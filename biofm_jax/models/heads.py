@@ -9,9 +9,10 @@ import jax.numpy as jnp
 
 from biofm_jax.array_types import AnyArray, Hidden, Pooled, typed
 from biofm_jax.data.batch import Batch
+from biofm_jax.models.activations import ACTIVATIONS
 from biofm_jax.models.api import constrain
 from biofm_jax.models.dropout import HEAD, dropout
-from biofm_jax.models.layers import ACTIVATIONS, ZEROS, Dense, Norm, normal, parameter
+from biofm_jax.models.layers import ZEROS, Dense, Norm, normal, parameter
 
 if TYPE_CHECKING:
     from biofm_jax.models.transformer import TransformerSpec

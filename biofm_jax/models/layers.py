@@ -14,11 +14,13 @@ import jax
 import jax.numpy as jnp
 
 from biofm_jax.array_types import AnyArray, Hidden, Tokens
+from biofm_jax.models.activations import ACTIVATIONS
 from biofm_jax.models.api import Late, constrain, unsharded, used
 from biofm_jax.models.attention import attention, reference_attention
 from biofm_jax.models.attention_cached import Cache, cached_attention
 from biofm_jax.models.dropout import WEIGHTS, fold
 from biofm_jax.models.low_rank import is_low_rank
+from biofm_jax.models.normalize import normalize
 from biofm_jax.models.positions import Rotary, Tables, rotate
 
 if TYPE_CHECKING:
@@ -26,15 +28,6 @@ if TYPE_CHECKING:
     from biofm_jax.models.transformer import TransformerSpec
 
 MADE = "made"  # the collection of what a block makes besides its output
-
-ACTIVATIONS = {
-    # With erf: jax.nn.gelu goes through erfc, which takes XLA's CPU backend twice as long.
-    "gelu": lambda x: 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5))),
-    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
-    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
-    "relu": jax.nn.relu,
-    "silu": jax.nn.silu,
-}
 
 
 @jax.tree_util.register_dataclass
@@ -50,6 +43,7 @@ class Context:
         layer: number of the layer.
         past: keys and values of the tokens before these, of all layers until `after` has named
             one; None: there are none.
+        examples: the most examples in a row.
         source: what a decoder reads of its encoder; None: there is none.
     """
 
@@ -59,6 +53,7 @@ class Context:
     window: int | jax.Array | None = None
     layer: jax.Array | int = 0
     past: Cache | None = None
+    examples: int | None = dataclasses.field(default=None, metadata={"static": True})
     source: "Source | None" = None
 
     def after(self, past: Cache) -> "Context":
@@ -153,16 +148,13 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        shape, over = x.shape[-self.inputs :], tuple(range(-self.inputs, 0))
+        shape = x.shape[-self.inputs :]
         names = ("heads", None) if self.inputs == 2 else (None,)
-        y = x.astype(jnp.float32)
-        if self.kind == "layer":
-            y = y - y.mean(over, keepdims=True)
-        y = y * jax.lax.rsqrt((y * y).mean(over, keepdims=True) + self.epsilon)
-        y = y * parameter(self, "scale", ONES, shape, names)
+        scale = parameter(self, "scale", ONES, shape, names)
+        bias = None
         if self.bias and self.kind == "layer":
-            y = y + parameter(self, "bias", ZEROS, shape, names)
-        return y.astype(x.dtype)
+            bias = parameter(self, "bias", ZEROS, shape, names)
+        return normalize(x, scale, bias, self.kind == "layer", self.epsilon)
 
 
 class Attention(nn.Module):
@@ -208,7 +200,8 @@ class Attention(nn.Module):
             cached = {name: options[name] for name in ("window", "distance_bias", "scale")}
             y = cached_attention(q, k, v, context.past, **cached)
         else:
-            y = attention(q, k, v, context.segment_ids, backend=spec.backend, **options)
+            options |= dict(backend=spec.backend, examples=context.examples)
+            y = attention(q, k, v, context.segment_ids, **options)
         y = constrain(y, "batch", "tokens", "heads", None)
         out = Dense(
             (h, w, d), ("heads", None, "embed"), spec.out_std, spec.biases.out, 2, name="out"

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import operator
 from typing import TYPE_CHECKING
 
 import flax.linen as nn
@@ -15,11 +14,13 @@ from biofm_jax.errors import UserError
 from biofm_jax.models import heads
 from biofm_jax.models.api import Outputs, constrain, gather, gather_late, partitioned, used
 from biofm_jax.models.attention_cached import Cache
+from biofm_jax.models.attention_fused import FUSED_ATTENTION
 from biofm_jax.models.block import Block
 from biofm_jax.models.cross_attention import Source
 from biofm_jax.models.dropout import fold, row_keys
 from biofm_jax.models.embedding import Embedding
 from biofm_jax.models.layers import MADE, Context, Norm, normal
+from biofm_jax.models.normalize import STATISTICS
 from biofm_jax.models.positions import Learned, Relative, Rotary, distance_bias, rotary_tables
 
 if TYPE_CHECKING:
@@ -116,7 +117,15 @@ def _context(
         length=batch.tokens.shape[1] + (0 if past is None else past.size),
         causal=spec.causal,
     )
-    return Context(batch.segment_ids, tables, bias, spec.window, past=past, source=source)
+    return Context(
+        segment_ids=batch.segment_ids,
+        tables=tables,
+        distance_bias=bias,
+        window=spec.window,
+        past=past,
+        source=source,
+        examples=batch.examples.shape[1],
+    )
 
 
 def _of_layer(spec: "TransformerSpec", context: Context, layer: jax.Array | int) -> Context:
@@ -258,10 +267,8 @@ def _run_blocks(
         return y, (y if "layers" in collect else None, weights, keys_values, from_source)
 
     if spec.remat in ("full", "dots"):
-        policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-        step = jax.checkpoint(
-            step, prevent_cse=not spec.scan, policy=policy if spec.remat == "dots" else None
-        )
+        policy = _products if spec.remat == "dots" else None
+        step = jax.checkpoint(step, prevent_cse=not spec.scan, policy=policy)
     kept = None if past is None else (past.keys, past.values)
     of_source = None if source is None else source.keys_values
     first, per_layer = x, (stacked, jnp.arange(spec.layers, dtype=jnp.uint32), kept, of_source)
@@ -269,10 +276,27 @@ def _run_blocks(
         x, (layers, *others) = jax.lax.scan(step, x, per_layer)
     else:
         collected = []
-        for i in range(spec.layers):
-            x, made = step(x, jax.tree.map(operator.itemgetter(i), per_layer))
+        for layer in _unstacked(per_layer, spec.layers):
+            x, made = step(x, layer)
             collected.append(made)
         layers, *others = jax.tree.map(lambda *parts: jnp.stack(parts), *collected)
     if layers is not None:
         layers = jnp.concatenate([first[None], layers])
     return x, (layers, *others)
+
+
+def _products(primitive, *shapes, **params) -> bool:
+    """What remat "dots" keeps: products with weights, fused attention, two numbers a norm."""
+    policies = jax.checkpoint_policies
+    return (
+        policies.dots_with_no_batch_dims_saveable(primitive, *shapes, **params)
+        or policies.save_only_these_names(STATISTICS)(primitive, *shapes, **params)
+        or primitive.name.startswith(FUSED_ATTENTION)
+    )
+
+
+def _unstacked(stacked: PyTree, layers: int) -> list[PyTree]:
+    """A tree for each layer; the gradient is one stack, where indices would add up `layers`."""
+    leaves, tree = jax.tree.flatten(stacked)
+    parts = [jax.lax.split(leaf, [1] * layers) for leaf in leaves]
+    return [tree.unflatten([x[0] for x in layer]) for layer in zip(*parts, strict=True)]

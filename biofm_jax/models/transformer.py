@@ -83,9 +83,11 @@ class TransformerSpec:
         init_by_depth: output projections start smaller by sqrt(2 layers) (GPT-2).
         dtype: of the computation; parameters are float32 always.
         backend: of attention.
-        scan: one compiled block, run `layers` times; otherwise unrolled, same numbers.
+        scan: one compiled block, run `layers` times; otherwise unrolled, same numbers (ESM-2
+            650M on an H100: 8 % faster steps, 42 s to compile instead of 15).
         remat: what the backward pass computes again instead of keeping: nothing, attention
-            (its projections too), all but the results of matrix products ("dots"), or all.
+            (its projections too), all but the results of products with weights and of cuDNN's
+            attention ("dots"), or all.
     """
 
     vocabulary: int = 33

@@ -93,8 +93,9 @@ def measure(reference: Reference) -> Measured:
         folder = Path(name)
         with contextlib.redirect_stderr(io.StringIO()):  # progress bars of tiny files
             model.save_pretrained(folder)
-        weights = open_weights(folder)
-        plan = plan_import(weights, family, family.spec_of(read_config(folder / "config.json")))
+        config = reference.config or read_config(folder / "config.json")
+        weights = open_weights(next(folder.glob("*.pth"), folder))
+        plan = plan_import(weights, family, family.spec_of(config))
         params = read_params(weights, plan)
         figures = {
             "round trip": round_trip_failures(weights, plan, params),

@@ -24,12 +24,14 @@ class Reference:
         variant: what distinguishes it from the family's other ones.
         build: makes a torch module in evaluation mode whose parameters are drawn anew, and which
             writes its published files with `save_pretrained(folder)`.
+        config: where the published files have no configuration.
         measures: `(ours, params, theirs, family) -> figures`, where not the usual ones.
     """
 
     family: Family
     variant: str
     build: Callable[[], Any]
+    config: dict | None = None
     measures: Callable[..., dict[str, float]] | None = None
 
 

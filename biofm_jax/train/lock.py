@@ -24,6 +24,6 @@ def locked(workdir: Path | None) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"another run is writing to {workdir}; wait for it or choose another --workdir"
+                f"another run is writing to {workdir}; wait for it or choose another folder"
             ) from None
         yield

@@ -80,6 +80,31 @@ def config_of(spec: TransformerSpec) -> dict:
     }
 
 
+def released_tensors(spec: TransformerSpec) -> list[Tensor]:
+    """The table of the files that ESM C's authors released (`esmc_300m_2024_12_v0.pth`)."""
+    layer = "transformer.blocks.{i}"
+    table = [
+        Tensor("embed.weight", "embed/tokens", Flat(1)),
+        *norm(f"{layer}.attn.layernorm_qkv.0", "blocks/attention_norm"),
+        *dense(f"{layer}.attn.layernorm_qkv.1", "blocks/attention/qkv", bias=False),
+        *norm(f"{layer}.attn.q_ln", "blocks/attention/q_norm", bias=False),
+        *norm(f"{layer}.attn.k_ln", "blocks/attention/k_norm", bias=False),
+        *dense(f"{layer}.attn.out_proj", "blocks/attention/out", 2, bias=False),
+        *norm(f"{layer}.ffn.0", "blocks/feedforward_norm"),
+        *dense(f"{layer}.ffn.1", "blocks/feedforward/up", bias=False),
+        *dense(f"{layer}.ffn.3", "blocks/feedforward/down", bias=False),
+        *norm("transformer.norm", "final_norm", bias=False),
+    ]
+    if spec.head is not None:
+        table += [
+            *dense("sequence_head.0", "head/transform"),
+            *norm("sequence_head.2", "head/norm"),
+            Tensor("sequence_head.3.weight", "head/tokens", Flat(1)),
+            Tensor("sequence_head.3.bias", "head/bias"),
+        ]
+    return table
+
+
 ESMC = Family(
     name="esmc",
     tensors=tensors,
@@ -89,4 +114,14 @@ ESMC = Family(
     head=("lm_head.",),
     left_out=(r"rotary_emb\.(original_)?inv_freq$",),  # computed
     reference="transformers EsmcForMaskedLM",
+    other_layouts=("esmc-released",),
+)
+ESMC_RELEASED = Family(
+    name="esmc-released",
+    tensors=released_tensors,
+    spec_of=spec_of,
+    config_of=config_of,
+    prefix="",
+    head=("sequence_head.",),
+    reference="written: biofm_jax/parity/esmc_original.py",
 )

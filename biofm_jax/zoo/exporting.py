@@ -17,9 +17,9 @@ from biofm_jax.errors import UserError
 from biofm_jax.files import write_whole
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec
 from biofm_jax.zoo.family import Family
-from biofm_jax.zoo.importing import model_shapes
+from biofm_jax.zoo.importing import model_places
 from biofm_jax.zoo.store import CONFIG, TOKENIZER, Stored
-from biofm_jax.zoo.tensors import Place, by_path, places
+from biofm_jax.zoo.tensors import Place, by_path
 from biofm_jax.zoo.weights import TORCH_ENDINGS
 
 ONE_FILE = "model.safetensors"
@@ -39,11 +39,6 @@ def published_tensors(
     leaves = by_path(params)
     for place in model_places(family, spec):
         yield place.name, published_tensor(leaves, place)
-
-
-def model_places(family: Family, spec: Spec) -> list[Place]:
-    """Where each tensor of the family's table lies in a model's parameters."""
-    return places(family.tensors(spec), by_path(model_shapes(spec)))
 
 
 def published_tensor(leaves: dict[str, Any], place: Place) -> np.ndarray:

@@ -31,6 +31,7 @@ class Family:
         copies: name of a tensor that may be saved twice -> name of the one it equals.
         left_out: patterns of tensors known to be no weights of the language model: tables that
             are computed, poolers, heads of other tasks. They are kept beside the model.
+        other_layouts: families of the same models under other names of tensors.
         settle: spec and a function of a pattern -> the tensors whose names match it; returns the
             spec with what the configuration leaves open and the tensors tell.
         ignored: patterns of tensors of parts that the family does not have, such as the decoder
@@ -47,6 +48,7 @@ class Family:
     head: tuple[str, ...]
     copies: dict[str, str] = dataclasses.field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    other_layouts: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     model_type: str = ""
     settle: Callable[[Spec, Callable[[str], list]], Spec] = _as_it_is

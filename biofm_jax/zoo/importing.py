@@ -73,7 +73,7 @@ def plan_import(weights: Weights, family: Family, spec: Spec) -> Plan:
     if of_head and not of_head & names.keys():
         spec = replaced(spec, head=None)
     shapes = model_shapes(spec)
-    found = places(family.tensors(spec), by_path(shapes))
+    found = model_places(family, spec)
     wanted = {place.name for place in found}
     copies = [(copy, original) for copy, original in family.copies.items()
               if copy in names and copy not in wanted]  # fmt: skip
@@ -108,6 +108,11 @@ def plan_import(weights: Weights, family: Family, spec: Spec) -> Plan:
 def model_shapes(spec: Spec) -> PyTree:
     """The shapes of a model's parameters; nothing is allocated."""
     return jax.eval_shape(lambda key: spec.build().init(key, None), jax.random.key(0))
+
+
+def model_places(family: Family, spec: Spec) -> list[Place]:
+    """Where each tensor of the family's table lies in a model's parameters."""
+    return places(family.tensors(spec), by_path(model_shapes(spec)))
 
 
 def read_params(

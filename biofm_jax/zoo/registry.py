@@ -7,24 +7,27 @@ states them; "none stated" where it names none.
 
 import difflib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from biofm_jax.errors import UserError
+from biofm_jax.models.transformer import TransformerSpec
 from biofm_jax.zoo.bert import BERT, MEGATRON, ROBERTA
 from biofm_jax.zoo.biogpt import BIOGPT
 from biofm_jax.zoo.esm import ESM
-from biofm_jax.zoo.esmc import ESMC
+from biofm_jax.zoo.esmc import ESMC, ESMC_RELEASED
 from biofm_jax.zoo.family import Family, Published
 from biofm_jax.zoo.gpt2 import GPT2
 from biofm_jax.zoo.gptj import GPTJ, PROGEN2
+from biofm_jax.zoo.importing import model_places
 from biofm_jax.zoo.llama import LLAMA, MISTRAL
 from biofm_jax.zoo.modernbert import MODERNBERT
 from biofm_jax.zoo.t5 import T5, T5_ENCODER
 
 FAMILIES: dict[str, Family] = {
     family.name: family
-    for family in (ESM, ESMC, BERT, ROBERTA, MEGATRON, MODERNBERT, GPT2, GPTJ, PROGEN2, BIOGPT,
-                   LLAMA, MISTRAL, T5, T5_ENCODER)
+    for family in (ESM, ESMC, ESMC_RELEASED, BERT, ROBERTA, MEGATRON, MODERNBERT, GPT2, GPTJ,
+                   PROGEN2, BIOGPT, LLAMA, MISTRAL, T5, T5_ENCODER)
 }  # fmt: skip
 
 
@@ -32,6 +35,18 @@ def _read() -> dict[str, Published]:
     rows = json.loads((Path(__file__).parent / "published.json").read_text())
     models = [Published(**row | {"family": FAMILIES[row["family"]]}) for row in rows]
     return {model.name: model for model in models}
+
+
+def layout_of(names: Iterable[str], family: Family, spec: TransformerSpec) -> Family:
+    """Of a family and its other layouts, the one that has most of a checkpoint's tensors."""
+    known = set(names)
+
+    def fits(candidate: Family) -> int:
+        places = model_places(candidate, spec)
+        return len(known & {place.name for place in places})
+
+    # The first of equals: the family itself.
+    return max([family, *(FAMILIES[name] for name in family.other_layouts)], key=fits)
 
 
 PUBLISHED: dict[str, Published] = _read()

@@ -1,7 +1,5 @@
 import numpy as np
-import pytest
 
-from biofm_jax.errors import UserError
 from biofm_jax.interpret.attention import contact_map, coupling, rollout
 
 
@@ -51,15 +49,3 @@ def test_contacts_leave_special_tokens_out():
     residues = np.array([False] + [True] * 6 + [False])
     inner = attentions[:, :, 1:7, 1:7]
     np.testing.assert_allclose(contact_map(attentions, residues), coupling(inner).mean((0, 1)))
-
-
-def test_weighted_contacts_are_the_logistic_regression_over_heads():
-    attentions, residues = softmax_rows((2, 3, 5, 5)), np.ones(5, bool)
-    weights = np.random.default_rng(1).normal(size=6)
-    maps = coupling(attentions).reshape(6, 5, 5)
-    logit = sum(w * m for w, m in zip(weights, maps)) - 0.3
-    np.testing.assert_allclose(
-        contact_map(attentions, residues, weights, -0.3), 1 / (1 + np.exp(-logit))
-    )
-    with pytest.raises(UserError, match="5 weights for 2 layers of 3 heads"):
-        contact_map(attentions, residues, weights[:5])

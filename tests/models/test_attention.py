@@ -11,6 +11,7 @@ import pytest
 from biofm_jax.errors import UserError
 from biofm_jax.models import attention as attention_module
 from biofm_jax.models.attention import attention, reference_attention
+from biofm_jax.models.attention_fused import FUSED_ATTENTION, cudnn, segment_spans
 from biofm_jax.models.positions import Alibi, Relative, distance_bias
 
 B, T, H, D = 2, 150, 4, 8  # three blocks of 64 queries, the last one not full
@@ -123,6 +124,35 @@ def test_backend_asked_for_is_never_replaced():
     bias = distance_bias(Alibi(), None, heads=H, length=128, causal=False)
     with pytest.raises(UserError, match="ALiBi"):
         attention(q, k, v, segments, distance_bias=bias, backend="splash")
+
+
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("examples", [2, None], ids=["packed", "mask"])
+@pytest.mark.parametrize("causal, kv_heads", [(False, H), (True, H), (False, 2)])
+def test_cudnn_equals_reference(causal, kv_heads, examples):
+    """Rows of two examples and padding, relative to float32: bfloat16 rounds at 2e-3."""
+    q, k, v, segments = inputs(length=640, kv_heads=kv_heads, width=64, dtype=jnp.bfloat16)
+    options = dict(backend="cudnn", causal=causal, examples=examples)
+    ours = jax.grad(loss_of(attention, segments, **options), (0, 1, 2))(q, k, v, None)
+    wide = [x.astype(jnp.float32) for x in (q, k, v)]
+    with jax.default_matmul_precision("highest"):
+        theirs = jax.grad(loss_of(plain, segments, causal=causal), (0, 1, 2))(*wide, None)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert jnp.isfinite(mine).all()
+        assert jnp.linalg.norm(mine - other) < 1e-2 * jnp.linalg.norm(other)
+
+
+def test_spans_of_packed_rows():
+    """Padding is the last span; empty slots are -1, as cuDNN wants them."""
+    segments = jnp.array([[1, 1, 2, 2, 2, 0], [1, 1, 1, 1, 1, 1]], jnp.int32)
+    starts, lengths = segment_spans(segments, 4)
+    np.testing.assert_array_equal(starts, [[0, 2, -1, 5], [0, -1, -1, -1]])
+    np.testing.assert_array_equal(lengths, [[2, 3, -1, 1], [6, -1, -1, -1]])
+
+
+def test_remat_knows_fused_attention_by_name():
+    """JAX may rename what is private; remat "dots" would then run attention twice."""
+    assert cudnn._dot_product_attention_fwd_p_wrapper.name.startswith(FUSED_ATTENTION)
 
 
 def test_choice_is_logged_once(caplog):

@@ -9,8 +9,8 @@ from safetensors.numpy import save_file
 
 from biofm_jax.zoo.bert import BERT
 from biofm_jax.zoo.esm import ESM
-from biofm_jax.zoo.exporting import model_places
 from biofm_jax.zoo.family import Family
+from biofm_jax.zoo.importing import model_places
 
 ESM_CONFIG = dict(
     model_type="esm", vocab_size=33, num_hidden_layers=2, hidden_size=16, num_attention_heads=2,

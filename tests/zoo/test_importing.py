@@ -9,8 +9,10 @@ from published_examples import CONFIGS, HALVES, spec_of, tensors_of
 from biofm_jax.errors import UserError
 from biofm_jax.parity.measures import padded_batch
 from biofm_jax.train.mesh import MeshSpec, parameter_shardings
+from biofm_jax.zoo.esmc import ESMC, ESMC_RELEASED
 from biofm_jax.zoo.exporting import published_tensors
-from biofm_jax.zoo.importing import params_of, plan_import, read_params
+from biofm_jax.zoo.importing import model_places, params_of, plan_import, read_params
+from biofm_jax.zoo.registry import layout_of
 from biofm_jax.zoo.tensors import by_path
 from biofm_jax.zoo.weights import InMemory
 
@@ -90,6 +92,16 @@ def test_a_body_alone_has_no_head():
     whole = given("bert", tensors)
     del whole["head"]
     equal(read_params(InMemory(body), plan), whole)
+
+
+def test_the_layout_is_told_by_the_names():
+    config = dict(vocab_size=33, num_hidden_layers=2, hidden_size=16, num_attention_heads=2,
+                  intermediate_size=24, hidden_act="silu")  # fmt: skip
+    spec = ESMC.spec_of(config)
+    for family in (ESMC, ESMC_RELEASED):
+        names = [place.name for place in model_places(family, spec)]
+        assert layout_of(names, ESMC, spec) is family
+    assert layout_of(["nothing of it"], ESMC, spec) is ESMC
 
 
 def test_half_a_head_is_refused():

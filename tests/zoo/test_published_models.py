@@ -8,8 +8,7 @@ import torch
 import transformers
 
 from biofm_jax.errors import UserError
-from biofm_jax.zoo.exporting import model_places
-from biofm_jax.zoo.importing import model_shapes
+from biofm_jax.zoo.importing import model_places, model_shapes
 from biofm_jax.zoo.registry import FAMILIES, PUBLISHED, published
 from biofm_jax.zoo.tensors import by_path
 
@@ -73,7 +72,7 @@ def test_a_configuration_written_is_read_the_same(model):
 
 
 def test_names_and_facts():
-    assert set(CLASSES) | {"gptj"} == set(FAMILIES)
+    assert set(CLASSES) | {"gptj", "esmc-released"} == set(FAMILIES)
     for model in PUBLISHED.values():
         assert model.source and model.licence and model.citation and model.tokens > 0
     with pytest.raises(UserError, match="esm2_8m"):

@@ -1,0 +1,84 @@
+"""ESM C written out in torch with the names of the weights that its authors released.
+
+From the released configuration and tensors (github.com/evolutionaryscale/esm): each block's first
+norm is stored with the fused product behind it, queries, keys and values one below the other; of
+the gated product the gate comes first. It shares no code with our models.
+"""
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class EsmC(nn.Module):
+    """A masked language model of proteins; the names of its tensors are the released ones."""
+
+    def __init__(self, vocabulary: int, layers: int, width: int, heads: int, feedforward: int):
+        super().__init__()
+        self.heads, self.scale = heads, math.sqrt(layers / 36)
+        self.embed = nn.Embedding(vocabulary, width)
+        self.transformer = nn.Module()
+        self.transformer.blocks = nn.ModuleList()
+        for _ in range(layers):
+            block, attention = nn.Module(), nn.Module()
+            attention.layernorm_qkv = nn.Sequential(
+                nn.LayerNorm(width), nn.Linear(width, 3 * width, bias=False)
+            )
+            attention.out_proj = nn.Linear(width, width, bias=False)
+            attention.q_ln = nn.LayerNorm(width, bias=False)
+            attention.k_ln = nn.LayerNorm(width, bias=False)
+            block.attn = attention
+            block.ffn = nn.Sequential(
+                nn.LayerNorm(width),
+                nn.Linear(width, 2 * feedforward, bias=False),
+                nn.Identity(),
+                nn.Linear(feedforward, width, bias=False),
+            )
+            self.transformer.blocks.append(block)
+        self.transformer.norm = nn.LayerNorm(width, bias=False)
+        self.sequence_head = nn.Sequential(
+            nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, vocabulary)
+        )
+
+    def forward(self, input_ids, attention_mask, output_hidden_states=True):
+        """Logits (b, t, v) and hidden states; padding is seen by no other token."""
+        hidden = self.embed(input_ids)
+        states = [hidden]
+        for block in self.transformer.blocks:
+            hidden = hidden + self._attend(block.attn, hidden, attention_mask) / self.scale
+            gate, value = block.ffn[1](block.ffn[0](hidden)).chunk(2, dim=-1)
+            hidden = hidden + block.ffn[3](functional.silu(gate) * value) / self.scale
+            states.append(hidden)
+        states[-1] = self.transformer.norm(hidden)
+        return SimpleNamespace(logits=self.sequence_head(states[-1]), hidden_states=states)
+
+    def _attend(self, attention, hidden, mask):
+        query, key, value = attention.layernorm_qkv(hidden).chunk(3, dim=-1)
+        query, key = attention.q_ln(query), attention.k_ln(key)
+        size = hidden.shape[-1] // self.heads
+        outputs = []
+        for head in range(self.heads):
+            columns = slice(head * size, (head + 1) * size)
+            q, k = _rotated(query[:, :, columns]), _rotated(key[:, :, columns])
+            scores = q @ k.transpose(1, 2) / math.sqrt(size)
+            scores = scores.masked_fill(mask[:, None] == 0, -1e30)
+            outputs.append(torch.softmax(scores, dim=-1) @ value[:, :, columns])
+        return attention.out_proj(torch.cat(outputs, dim=-1))
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write one torch file of tensors; the release has no configuration file."""
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(self.state_dict(), folder / "esmc_2024_12_v0.pth")
+
+
+def _rotated(x):
+    """The first half of the dimensions paired with the second, wavelengths up to 10,000."""
+    half = x.shape[-1] // 2
+    turns = torch.arange(x.shape[1])[:, None] / 10000 ** (torch.arange(half) / half)
+    first, second = x[..., :half], x[..., half:]
+    cos, sin = torch.cos(turns), torch.sin(turns)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
