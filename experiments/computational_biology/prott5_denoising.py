@@ -8,6 +8,10 @@ writes the whole protein. Embeddings of a run (`biofm embed`, `biofm evaluate`) 
 encoder. The default is T5's small size; `:XL` has the sizes of prot_t5_xl_uniref50, 24 layers on
 each side and heads that are together four times as wide as the stream. The vocabulary is ESM-2's,
 whose cls token the decoder begins with; the optimizer is not the published one.
+
+A shrunk run on two CPU cores (two layers on each side, width 96, rows of 48 tokens, 32 rows, 1,500
+steps in five minutes, the 1,678 proteins of DeepLoc's validation set) reaches 2.60 nats a token.
+Held-out proteins cost 2.48 nats behind their own whole source, and 3.36 behind another's: it reads.
 """
 
 import dataclasses
