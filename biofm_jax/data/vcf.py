@@ -113,6 +113,8 @@ def read_contigs(path: Path, alleles: Iterable[Allele], vcf: Path) -> dict[str, 
                 raise UserError(f"{path}, {record.id}: {error.reason}; {error.fix}") from None
             if len(contigs[record.id]) != len(record.text):
                 raise UserError(f"{path}, {record.id}: it has gaps, which shift all positions")
+    if bad.records:
+        raise UserError(f"{len(bad.records)} records cannot be read: {bad.records[0]}")
     for allele in alleles:
         where = f"{vcf}, line {allele.line}"
         if allele.chrom not in contigs:

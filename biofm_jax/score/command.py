@@ -99,6 +99,8 @@ class Job:
         ending = file_ending(options.out)
         if ending not in ENDINGS or options.out.suffix == ".gz":
             raise UserError(f"{options.out}: unknown ending; name it {', '.join(ENDINGS)}")
+        if options.out.resolve() == options.variants.resolve():
+            raise UserError(f"{options.out} would be written over the variants; name another file")
         self.encoder: Encoder = load_encoder(options.model)
         if self.encoder.data.kind not in KINDS:
             raise UserError(

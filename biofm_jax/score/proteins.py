@@ -30,7 +30,8 @@ def read_wild_type(given: str, data: SequenceData) -> str:
     if "." in path.name or "/" in given:
         bad = BadRecords(given)
         records = list(read_records(path, data.kind, bad))
-        bad.check(len(records), 0.0, None)
+        if bad.records:
+            raise UserError(f"{len(bad.records)} records cannot be read: {bad.records[0]}")
         if len(records) != 1:
             names = ", ".join(record.id for record in records[:SHOWN])
             raise UserError(

@@ -96,6 +96,13 @@ class TestReference:
         with pytest.raises(UserError, match="no contig 'chrM'; it has chr1"):
             self.contigs(tmp_path, ("chrM", 2, ".", "C", "A"))
 
+    def test_a_contig_that_stands_twice(self, tmp_path):
+        path = write(tmp_path, [("chr1", 2, ".", "C", "A")])
+        fasta = tmp_path / "genome.fa"
+        fasta.write_text(f">chr1\n{CONTIG}\n>chr1\n{CONTIG}\n")
+        with pytest.raises(UserError, match=r"genome.fa, line 3: id 'chr1' stands already"):
+            read_contigs(fasta, read_vcf(path), path)
+
     def test_gaps_shift_positions(self, tmp_path):
         with pytest.raises(UserError, match="gaps"):
             self.contigs(tmp_path, ("chr1", 2, ".", "C", "A"), chr1="AC-GT")

@@ -230,6 +230,13 @@ def test_the_ending_of_the_result(score):
     assert code == 2 and "name it .csv, .tsv, .parquet" in err
 
 
+def test_the_variants_are_not_overwritten(score, tmp_path):
+    path = tmp_path / "v.csv"
+    path.write_text(f"mutant\n{GOOD}\n")
+    assert cli.main(["score", MODEL, str(path), str(path), "--wild-type", WILD]) == 2
+    assert path.read_text() == f"mutant\n{GOOD}\n"
+
+
 def test_a_fasta_of_one_sequence_is_the_wild_type(score, tmp_path):
     (tmp_path / "wt.fasta").write_text(f">one\n{WILD[:9]}\n{WILD[9:]}*\n")
     options = ("--wild-type", str(tmp_path / "wt.fasta"))
@@ -237,6 +244,9 @@ def test_a_fasta_of_one_sequence_is_the_wild_type(score, tmp_path):
     (tmp_path / "wt.fasta").write_text(f">one\n{WILD}\n>two\n{WILD}\n")
     code, err, _ = score(f"{GOOD}\n", *options, name="v.txt")
     assert code == 2 and "holds 2 sequences (one, two)" in err
+    (tmp_path / "wt.fasta").write_text(f">one\n{WILD}\n>two\n")
+    code, err, _ = score(f"{GOOD}\n", *options, name="v.txt")
+    assert code == 2 and "wt.fasta, line 3: header 'two' without a sequence" in err
 
 
 def test_a_dry_run_checks_and_writes_nothing(score, tmp_path):
