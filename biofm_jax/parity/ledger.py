@@ -6,6 +6,7 @@ import datetime
 import io
 import tempfile
 from collections.abc import Callable, Iterable
+from importlib import metadata
 from pathlib import Path
 
 import jax
@@ -159,7 +160,8 @@ def write_ledger(measured: Iterable[Measured], path: Path) -> None:
         names = "; ".join(variant.variant for variant in variants)
         met = f"no: {', '.join(missed)}" if missed else "yes"
         lines.append(_line([family, met, variants[0].reference, names, *cells]))
-    versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
+    used = package_versions() | {peer: metadata.version(peer) for peer in ("torch", "transformers")}
+    versions = ", ".join(f"{name} {version}" for name, version in used.items())
     head = HEADER.format(outputs=OUTPUTS, gradients=GRADIENTS)
     date = datetime.date.today().isoformat()
     write_whole(path, head + "\n".join(lines) + f"\n\n{date}; {versions}\n")

@@ -10,7 +10,15 @@ from transformer_examples import BASE, jit, pack, sequences, variant
 from biofm_jax.errors import UserError
 from biofm_jax.models.embedding import TokenDropout
 from biofm_jax.models.heads import LanguageHead, PredictionHead, ProjectionHead
-from biofm_jax.models.positions import Alibi, Learned, NoPositions, Relative, Rotary
+from biofm_jax.models.positions import (
+    Alibi,
+    Learned,
+    LocalLayers,
+    LongerContext,
+    NoPositions,
+    Relative,
+    Rotary,
+)
 from biofm_jax.models.transformer import Biases, TransformerSpec
 from biofm_jax.zoo.esm import ESM2
 
@@ -45,6 +53,8 @@ CHANGES = [
             Rotary(base=100.0),
             Rotary(fraction=0.5),
             Rotary(interleaved=True),
+            Rotary(longer=LongerContext(original=8)),
+            Rotary(rounded="float16"),
             Alibi(),
             Relative(8, 16),
             NoPositions(),
@@ -55,6 +65,10 @@ CHANGES = [
     dict(parallel="shared"),
     dict(parallel="separate"),
     dict(window=2),
+    dict(local=LocalLayers(window=2, every=2)),
+    dict(local=LocalLayers(window=64, base=100.0, every=2)),
+    dict(first_norm=False),
+    dict(attention_by_depth=True),
     dict(attention_scale=1.0),
     dict(embedding_norm=True),
     dict(embedding_scale=3.0),
@@ -75,6 +89,8 @@ CHANGES = [
             LanguageHead(activation="relu"),
             LanguageHead(bias=False),
             LanguageHead(tied=False),
+            LanguageHead(transform_bias=False),
+            LanguageHead(scale=0.5),
             ProjectionHead(8, 2),
             PredictionHead(3),
             None,
@@ -168,6 +184,12 @@ def test_esm2_parameter_counts(size, published):
 @pytest.mark.parametrize(
     "changes, field",
     [
+        (dict(local=LocalLayers(), positions=NoPositions()), "positions"),
+        (dict(local=LocalLayers(), window=2), "window"),
+        (dict(local=LocalLayers(window=0)), "local.window"),
+        (dict(local=LocalLayers(every=0)), "local.every"),
+        (dict(local=LocalLayers(), backend="splash"), "backend"),
+        (dict(first_norm=False, norm_position="post"), "first_norm"),
         (dict(heads=3), "heads"),
         (dict(kv_heads=3), "kv_heads"),
         (dict(layers=0), "layers"),
