@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
+import transformers
 
 from biofm_jax.adapt.beam import Beams, beam_search
 from biofm_jax.adapt.sampling import Sampling, tokens_seen
 from biofm_jax.errors import UserError
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
 
 SIZE, CONTEXTS, NEW = 19, 64, 9
 CONFIG = transformers.GPT2Config(

@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
+import transformers.generation.logits_process as hf
 
 from biofm_jax.adapt import sampling as rules
 from biofm_jax.adapt.sampling import Sampling
 from biofm_jax.errors import UserError
-
-torch = pytest.importorskip("torch")
-hf = pytest.importorskip("transformers.generation.logits_process")
 
 ROWS, SIZE = 5, 23
 

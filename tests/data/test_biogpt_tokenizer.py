@@ -28,8 +28,8 @@ def biogpt(path):
 
 
 def test_equals_transformers(tmp_path):
-    pytest.importorskip("sacremoses")
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     folder = biogpt(tmp_path / "m")
     theirs = transformers.BioGptTokenizer.from_pretrained(folder)
     ours = load_tokenizer(folder)

@@ -21,7 +21,8 @@ CASES = {
 
 @pytest.mark.parametrize("tokens, config, alphabet", CASES.values(), ids=CASES)
 def test_equals_transformers_on_any_text(tmp_path, tokens, config, alphabet):
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     folder = write(tmp_path / "m", vocab__txt="\n".join(tokens), tokenizer_config__json=config)
     theirs = transformers.EsmTokenizer.from_pretrained(folder)
     ours = load_tokenizer(folder, "plain")
@@ -77,7 +78,8 @@ def test_a_damaged_file_is_named(tmp_path, tokens, message):
 
 
 def test_esmc_equals_transformers(tmp_path):
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     write_esmc_tokenizer(tmp_path / "m")
     theirs, ours = transformers.EsmcTokenizer(), load_tokenizer(tmp_path / "m")
     texts = letters(ESM2_ALPHABET + "|", 800, 60) + ["A<mask>C|D", "<cls>", "心 A"]

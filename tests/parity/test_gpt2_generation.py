@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
+import transformers
 
 from biofm_jax.adapt.beam import Beams
 from biofm_jax.adapt.encoder import Encoder
@@ -12,9 +14,6 @@ from biofm_jax.data.protein import ProteinData
 from biofm_jax.models.heads import LanguageHead
 from biofm_jax.models.positions import Learned
 from biofm_jax.models.transformer import TransformerSpec
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
 
 SIZE, WIDTH, HEADS, LAYERS, POSITIONS = 29, 24, 3, 2, 40
 STOP, NEW = 16, 14
