@@ -18,7 +18,6 @@ def folder() -> Path:
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_equals_transformers(folder, tmp_path, whole):
-
     copy_tokenizer(folder, tmp_path / "m")
     if not whole:
         (tmp_path / "m" / "tokenizer.json").unlink()
