@@ -16,6 +16,7 @@ from biofm_jax.errors import UserError
 from biofm_jax.evaluate.results import package_versions
 from biofm_jax.files import write_whole
 from biofm_jax.models.api import Model
+from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.parity.measures import (
     GRADIENTS,
     OUTPUTS,
@@ -29,6 +30,7 @@ from biofm_jax.zoo.config import read_config
 from biofm_jax.zoo.exporting import published_tensors
 from biofm_jax.zoo.family import Family
 from biofm_jax.zoo.importing import Plan, plan_import, read_params
+from biofm_jax.zoo.registry import PUBLISHED
 from biofm_jax.zoo.weights import InMemory, Weights, open_weights
 
 # Bars by column; those without one are told, not judged.
@@ -57,6 +59,15 @@ and a refusal of every checkpoint that lacks a tensor, has one more, or has one 
 padding: a row with and without padding; batch: alone and among others; packed: alone and behind
 others in one row; cached: generated token by token and read at once; bf16: logits computed in
 bfloat16 against float32, which is told and not judged.
+
+"""
+
+
+PUBLISHED_HEADER = """## Published models
+
+Their parameters, of the language model without contact heads, poolers and heads of other tasks, are
+counted from the shapes alone and equal those of the reference implementation's own models
+(`tests/zoo/test_published_models.py`).
 
 """
 
@@ -164,14 +175,30 @@ def write_ledger(measured: Iterable[Measured], path: Path) -> None:
     versions = ", ".join(f"{name} {version}" for name, version in used.items())
     head = HEADER.format(outputs=OUTPUTS, gradients=GRADIENTS)
     date = datetime.date.today().isoformat()
-    write_whole(path, head + "\n".join(lines) + f"\n\n{date}; {versions}\n")
+    text = head + "\n".join(lines) + f"\n\n{date}; {versions}\n\n{PUBLISHED_HEADER}"
+    write_whole(path, text + "\n".join(published_lines()) + "\n")
+
+
+def published_lines() -> list[str]:
+    """A table of the published models: family, shape, and parameters as counted here."""
+    header = ("model", "family", "layers", "width", "heads", "parameters", "licence", "source")
+    lines = [_line(header), _line(["---"] * len(header))]
+    for model in PUBLISHED.values():
+        spec = model.spec
+        stack = spec.encoder if isinstance(spec, EncoderDecoderSpec) else spec
+        shape = (str(getattr(stack, name)) for name in ("layers", "width", "heads"))
+        count = f"{model.parameters:,}"
+        lines.append(_line([model.name, model.family.name, *shape, count, model.licence,
+                            model.source]))  # fmt: skip
+    return lines
 
 
 def read_ledger(path: Path) -> dict[str, str]:
     """Family -> whether its bars were met when the ledger was last written; {} without one."""
     if not path.is_file():
         return {}
-    rows = [line.split(" | ") for line in path.read_text().splitlines() if line.startswith("| ")]
+    table = path.read_text().partition(PUBLISHED_HEADER)[0].splitlines()
+    rows = [line.split(" | ") for line in table if line.startswith("| ")]
     return {row[0].removeprefix("| "): row[1] for row in rows[2:]}
 
 
