@@ -30,7 +30,7 @@ from biofm_jax.zoo.exporting import (
     same_architecture,
 )
 from biofm_jax.zoo.family import Family, Published
-from biofm_jax.zoo.importing import model_places, plan_import, read_params
+from biofm_jax.zoo.importing import model_places, model_shapes, plan_import, read_params
 from biofm_jax.zoo.registry import FAMILIES, layout_of, published
 from biofm_jax.zoo.store import CONFIG, is_stored, load_stored, store
 from biofm_jax.zoo.weights import open_weights
@@ -154,8 +154,15 @@ def _model(options: Import, config: Path | None) -> tuple[Family, Spec, Publishe
         raise UserError(f"{config} is of a model of {kind!r}, and {options.name} is {wanted}")
     try:
         found = family.spec_of(content)
+        model_shapes(found)
+    except UserError:
+        raise
     except KeyError as missing:
         raise UserError(f"{config} has no field {missing}, which {family.name} needs") from None
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise UserError(
+            f"{config}: a field holds what a configuration of {family.name} cannot ({error})"
+        ) from None
     if entry is not None and (differ := same_architecture(entry.spec, found)):
         raise UserError(
             f"{config} describes another model than {options.name} ({'; '.join(differ)}: the "

@@ -92,8 +92,9 @@ def test_a_bias_that_is_left_out_only_where_it_is_not_used():
 
 
 def test_layouts_are_told_through_wrappers():
-    spec = ESMC.spec_of(dict(vocab_size=33, num_hidden_layers=2, hidden_size=16,
-                             num_attention_heads=2, intermediate_size=24, hidden_act="silu"))  # fmt: skip
+    config = dict(vocab_size=33, num_hidden_layers=2, hidden_size=16, num_attention_heads=2,
+                  intermediate_size=24, hidden_act="silu")  # fmt: skip
+    spec = ESMC.spec_of(config)
     names = [f"module.{place.name}" for place in model_places(ESMC_RELEASED, spec)]
     assert layout_of(names, ESMC, spec) is ESMC_RELEASED
 
