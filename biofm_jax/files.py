@@ -3,6 +3,18 @@
 import os
 from pathlib import Path
 
+from biofm_jax.errors import UserError
+
+
+def require_absent(path: Path) -> None:
+    """Refuse to write over something.
+
+    Raises:
+        UserError: there is a file or folder of that name.
+    """
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path} exists; name a folder that does not")
+
 
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write a file under a temporary name and rename it.

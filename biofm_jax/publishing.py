@@ -21,6 +21,7 @@ from biofm_jax.data.tokenizers import Tokenizer
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.results import package_versions
 from biofm_jax.experiment import load_encoder
+from biofm_jax.files import require_absent
 from biofm_jax.models.encoder_decoder import Spec, replaced
 from biofm_jax.train.mesh import MeshSpec, parameter_shardings
 from biofm_jax.zoo.config import read_config
@@ -83,8 +84,7 @@ def import_model(options: Import) -> dict[str, Any]:
         UserError: an unknown name, files that are damaged or absent, a configuration of another
             model, or tensors that do not fit; nothing is written then.
     """
-    if options.out.exists():
-        raise UserError(f"{options.out} exists; name a folder that does not")
+    require_absent(options.out)
     with tempfile.TemporaryDirectory() as made:
         return _import(options, Path(made))
 
@@ -104,6 +104,7 @@ def _import(options: Import, made: Path) -> dict[str, Any]:
     data, tokenizer = _data(entry, options.modality, tokenizer_folder, plan.spec)
     if tokenizer is not None:
         plan = dataclasses.replace(plan, spec=pooled_as_published(plan.spec, tokenizer, folder))
+    wide = sum(weights.tensors[plan.names[p.name]].dtype == "float64" for p in plan.places)
     row = {
         "model": options.name,
         "tensors": len(plan.places),
@@ -111,6 +112,7 @@ def _import(options: Import, made: Path) -> dict[str, Any]:
         "language head": "none in the checkpoint" if plan.spec.head is None else "yes",
         "left out": ", ".join(plan.left_out) or "nothing",
         **({"not read": f"{plan.ignored} tensors of other parts"} if plan.ignored else {}),
+        **({"rounded": f"{wide} float64 tensors, to float32"} if wide else {}),
         "tokenizer": _says(
             None if tokenizer_folder == made else tokenizer_folder, tokenizer, plan.spec
         ),
@@ -259,6 +261,7 @@ def export_model(options: Export) -> list[dict[str, Any]]:
     Raises:
         UserError: no such model, a family that cannot hold it, or `out` exists.
     """
+    require_absent(options.out)
     if is_stored(Path(options.model)):
         stored = load_stored(Path(options.model))
         with told(len(stored.record["tensors"]), "tensors") as advance:

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from biofm_jax.array_types import PyTree
 from biofm_jax.data.published_tokenizers import copy_tokenizer
 from biofm_jax.errors import UserError
-from biofm_jax.files import write_whole
+from biofm_jax.files import require_absent, write_whole
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec
 from biofm_jax.zoo.family import Family
 from biofm_jax.zoo.importing import model_places
@@ -78,7 +78,8 @@ def export_stored(stored: Stored, out: Path, advance: Callable[[int], None]) -> 
     def fill(folder: Path) -> None:
         for file, wanted in shards.items():
             arrays = {original: tensor(*facts) for original, facts in wanted.items()}
-            metadata = stored.record["metadata"].get(file) or {"format": "pt"}
+            # That of a file with none stays away; a torch file gets that of transformers.
+            metadata = stored.record["metadata"].get(file, {"format": "pt"}) or None
             save_file(arrays, folder / file, metadata=metadata)
         if (index := stored.record["index"]) is not None:
             write_whole(folder / index["name"], index["text"])
@@ -162,8 +163,7 @@ def same_architecture(one: Spec, other: Spec) -> list[str]:
 
 
 def _written(out: Path, fill: Callable[[Path], None]) -> list[Path]:
-    if out.exists():
-        raise UserError(f"{out} exists; name a folder that does not")
+    require_absent(out)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

@@ -31,7 +31,7 @@ class Family:
             body alone those that are not tied are all absent.
         copies: name of a tensor that may be saved twice -> name of the one it equals.
         left_out: patterns of tensors known to be no weights of the language model: tables that
-            are computed, poolers, heads of other tasks. They are kept beside the model.
+            are computed, poolers, next-sentence and contact heads. They are kept beside the model.
         other_layouts: families of the same models under other names of tensors.
         settle: spec and a function of a pattern -> the tensors whose names match it; returns the
             spec with what the configuration leaves open and the tensors tell.

@@ -110,7 +110,11 @@ def spec_of(config: dict) -> TransformerSpec:
 
 
 def progen2_spec_of(config: dict) -> TransformerSpec:
-    """The architecture that a `config.json` describes; its heads are shared out to 8 cores."""
+    """The architecture that a `config.json` describes; its heads are shared out to 8 cores.
+
+    The copies at hugohrban/progen2-* call the width `embed_dim`.
+    """
+    config = config | {"n_embd": config.get("n_embd") or config["embed_dim"]}
     if config["n_head"] % CORES:
         raise UserError(
             f"config.json: n_head is {config['n_head']}; a ProGen2 checkpoint has its heads in "

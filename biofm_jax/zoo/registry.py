@@ -1,8 +1,9 @@
 """The published models that can be imported by name: the table `published.json`.
 
 Shapes are those of each model's `config.json` or of its published table; the parameter counts are
-held to transformers' own models by a test. Licences are of the weights, as their page or repository
-states them; "none stated" where it names none.
+held to transformers' own models by a test. Licences are of the weights, as their page or the
+authors' repository states them; "none stated" where it names none, "unverified: ..." where neither
+was seen.
 """
 
 import difflib

@@ -142,6 +142,13 @@ def test_windows_are_mistrals_alone():
     assert mistral(without).window == transformers.MistralConfig().sliding_window - 1
 
 
+def test_progen2s_other_names():
+    model = PUBLISHED["progen2_large"]
+    names = {"n_embd": "embed_dim", "vocab_size": "vocab_size_emb"}
+    config = {names.get(name, name): value for name, value in model.config.items()}
+    assert model.family.spec_of(config | {"vocab_size_lm_head": 51200}) == model.spec
+
+
 @pytest.mark.parametrize("said", [
     {"rope_theta": 5e5}, {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}
 ])  # fmt: skip
