@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import tyro
@@ -28,11 +28,12 @@ from biofm_jax.zoo.config import read_config
 from biofm_jax.zoo.exporting import (
     export_params,
     export_stored,
+    require_layout,
     same_architecture,
 )
 from biofm_jax.zoo.family import Family, Published
 from biofm_jax.zoo.importing import model_places, model_shapes, plan_import, read_params
-from biofm_jax.zoo.registry import FAMILIES, layout_of, published
+from biofm_jax.zoo.registry import FAMILIES, PUBLISHED, layout_of, published
 from biofm_jax.zoo.store import CONFIG, is_stored, load_stored, store
 from biofm_jax.zoo.weights import open_weights
 
@@ -64,9 +65,9 @@ class Import:
         json: print JSON instead of a table.
     """
 
-    name: tyro.conf.Positional[str]
-    source: tyro.conf.Positional[Path]
-    out: tyro.conf.Positional[Path]
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SOURCE")]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     tokenizer: Path | None = None
     modality: str = "notes"
     mesh: MeshSpec = MeshSpec()
@@ -181,7 +182,11 @@ def _data(
     entry: Published | None, modality: str, folder: Path | None, spec: Spec
 ) -> tuple[SequenceData | None, Tokenizer | None]:
     """How texts become tokens of the model, if that can be known."""
-    kind = DATA.get(modality if entry is None else entry.modality)
+    modality = modality if entry is None else entry.modality
+    known = {*DATA, *(model.modality for model in PUBLISHED.values())}
+    if modality not in known:
+        raise UserError(f"--modality is {modality!r}; known are {', '.join(sorted(known))}")
+    kind = DATA.get(modality)
     if kind is None:
         return None, None
     longest = getattr(spec.positions, "maximum", 1 << 20)
@@ -246,8 +251,8 @@ class Export:
         json: print JSON instead of a table.
     """
 
-    model: tyro.conf.Positional[str]
-    out: tyro.conf.Positional[Path]
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     family: str = ""
     json: bool = False
 
@@ -268,8 +273,12 @@ def export_model(options: Export) -> list[dict[str, Any]]:
             files = export_stored(stored, options.out, advance)
     else:
         if options.family not in FAMILIES:
-            raise UserError(f"--family is {options.family!r}; known are {', '.join(FAMILIES)}")
+            raise UserError(
+                f"{options.model} is no imported model, and of a run --family names the layout: "
+                f"it is {options.family!r}; known are {', '.join(FAMILIES)}"
+            )
         encoder, family = load_encoder(options.model), FAMILIES[options.family]
+        require_layout(family, encoder.spec)
         with told(len(model_places(family, encoder.spec)), "tensors") as advance:
             params = encoder.params_for(0)
             files = export_params(params, family, encoder.spec, options.out, advance)

@@ -1,6 +1,7 @@
 """`biofm import` and `biofm export`, as typed."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,6 +150,19 @@ def test_nothing_is_overwritten_and_a_dry_run_writes_nothing(published, tmp_path
     (tmp_path / "full").mkdir()
     assert "exists" in refused(capsys, "export", out, tmp_path / "full")
     assert "--family" in refused(capsys, "export", tmp_path / "full", tmp_path / "other")
+
+
+def test_what_cannot_be_made_is_told(published, tmp_path, capsys):
+    out = tmp_path / "model"
+    assert "known are cell," in refused(
+        capsys, "import", "esm", published, out, "--modality", "proten"
+    )
+    (tmp_path / "file").write_text("")
+    main(["import", "esm", str(published), str(out), "--modality", "protein"])
+    assert "cannot be written" in refused(capsys, "export", out, tmp_path / "file" / "out")
+    name = f"random:{Path(__file__).parents[2]}/experiments/computational_biology/esm2_masked.py"
+    said = refused(capsys, "export", f"{name}:smoke", tmp_path / "gpt2", "--family", "gpt2")
+    assert "gpt2 cannot hold" in said
 
 
 def test_a_tokenizer_of_another_model(published, tmp_path, capsys):
