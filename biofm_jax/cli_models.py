@@ -77,7 +77,7 @@ class Parity:
         json: print JSON instead of a table.
     """
 
-    family: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="FAMILY ...")] = ()
+    family: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="[FAMILY ...]")] = ()
     out: Path = Path("PARITY.md")
     json: bool = False
 
