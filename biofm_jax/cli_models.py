@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -76,7 +77,7 @@ class Parity:
         json: print JSON instead of a table.
     """
 
-    family: Positional[tuple[str, ...]] = ()
+    family: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="[FAMILY ...]")] = ()
     out: Path = Path("PARITY.md")
     json: bool = False
 

@@ -1,7 +1,43 @@
-"""Files are written whole or not at all."""
+"""Files and folders are written whole or not at all."""
 
+import contextlib
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+
+from biofm_jax.errors import UserError
+
+
+def require_absent(path: Path) -> None:
+    """Refuse to write over something.
+
+    Raises:
+        UserError: there is a file or folder of that name.
+    """
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path} exists; name a folder that does not")
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder under a temporary name, renamed to `path` when the block is done, else removed.
+
+    Raises:
+        UserError: something is there already, or a folder cannot be made there.
+    """
+    require_absent(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}; name another") from None
+    try:
+        yield temporary
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import numpy as np
@@ -41,7 +42,7 @@ class Generate:
     their number and why they stopped. OUT.report.json says how many are valid, unique and novel.
 
     Attributes:
-        model: folder of a finished run, FOLDER@best, or random:EXPERIMENT.py.
+        model: folder of a finished run, FOLDER@best, of an import, or random:EXPERIMENT.py.
         out: file to write: .csv, .jsonl, .fasta (sequences) or .smi (molecules).
         n: sequences of each prompt; 100, or of a search all beams.
         prompt: how sequences begin, one or more; by default with nothing.
@@ -61,8 +62,8 @@ class Generate:
         json: print JSON instead of a table.
     """
 
-    model: tyro.conf.Positional[str]
-    out: tyro.conf.Positional[Path]
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     n: int | None = None
     prompt: tuple[str, ...] = ()
     prompts: Path | None = None

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import tyro
@@ -21,17 +21,19 @@ from biofm_jax.data.tokenizers import Tokenizer
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.results import package_versions
 from biofm_jax.experiment import load_encoder
+from biofm_jax.files import require_absent
 from biofm_jax.models.encoder_decoder import Spec, replaced
 from biofm_jax.train.mesh import MeshSpec, parameter_shardings
 from biofm_jax.zoo.config import read_config
 from biofm_jax.zoo.exporting import (
     export_params,
     export_stored,
+    require_layout,
     same_architecture,
 )
 from biofm_jax.zoo.family import Family, Published
-from biofm_jax.zoo.importing import model_places, plan_import, read_params
-from biofm_jax.zoo.registry import FAMILIES, layout_of, published
+from biofm_jax.zoo.importing import model_places, model_shapes, plan_import, read_params
+from biofm_jax.zoo.registry import FAMILIES, PUBLISHED, layout_of, published
 from biofm_jax.zoo.store import CONFIG, is_stored, load_stored, store
 from biofm_jax.zoo.weights import open_weights
 
@@ -63,9 +65,9 @@ class Import:
         json: print JSON instead of a table.
     """
 
-    name: tyro.conf.Positional[str]
-    source: tyro.conf.Positional[Path]
-    out: tyro.conf.Positional[Path]
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SOURCE")]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     tokenizer: Path | None = None
     modality: str = "notes"
     mesh: MeshSpec = MeshSpec()
@@ -83,8 +85,7 @@ def import_model(options: Import) -> dict[str, Any]:
         UserError: an unknown name, files that are damaged or absent, a configuration of another
             model, or tensors that do not fit; nothing is written then.
     """
-    if options.out.exists():
-        raise UserError(f"{options.out} exists; name a folder that does not")
+    require_absent(options.out)
     with tempfile.TemporaryDirectory() as made:
         return _import(options, Path(made))
 
@@ -104,6 +105,7 @@ def _import(options: Import, made: Path) -> dict[str, Any]:
     data, tokenizer = _data(entry, options.modality, tokenizer_folder, plan.spec)
     if tokenizer is not None:
         plan = dataclasses.replace(plan, spec=pooled_as_published(plan.spec, tokenizer, folder))
+    wide = sum(weights.tensors[plan.names[p.name]].dtype == "float64" for p in plan.places)
     row = {
         "model": options.name,
         "tensors": len(plan.places),
@@ -111,6 +113,7 @@ def _import(options: Import, made: Path) -> dict[str, Any]:
         "language head": "none in the checkpoint" if plan.spec.head is None else "yes",
         "left out": ", ".join(plan.left_out) or "nothing",
         **({"not read": f"{plan.ignored} tensors of other parts"} if plan.ignored else {}),
+        **({"rounded": f"{wide} float64 tensors, to float32"} if wide else {}),
         "tokenizer": _says(
             None if tokenizer_folder == made else tokenizer_folder, tokenizer, plan.spec
         ),
@@ -154,8 +157,15 @@ def _model(options: Import, config: Path | None) -> tuple[Family, Spec, Publishe
         raise UserError(f"{config} is of a model of {kind!r}, and {options.name} is {wanted}")
     try:
         found = family.spec_of(content)
+        model_shapes(found)
+    except UserError:
+        raise
     except KeyError as missing:
         raise UserError(f"{config} has no field {missing}, which {family.name} needs") from None
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise UserError(
+            f"{config}: a field holds what a configuration of {family.name} cannot ({error})"
+        ) from None
     if entry is not None and (differ := same_architecture(entry.spec, found)):
         raise UserError(
             f"{config} describes another model than {options.name} ({'; '.join(differ)}: the "
@@ -172,7 +182,11 @@ def _data(
     entry: Published | None, modality: str, folder: Path | None, spec: Spec
 ) -> tuple[SequenceData | None, Tokenizer | None]:
     """How texts become tokens of the model, if that can be known."""
-    kind = DATA.get(modality if entry is None else entry.modality)
+    modality = modality if entry is None else entry.modality
+    known = {*DATA, *(model.modality for model in PUBLISHED.values())}
+    if modality not in known:
+        raise UserError(f"--modality is {modality!r}; known are {', '.join(sorted(known))}")
+    kind = DATA.get(modality)
     if kind is None:
         return None, None
     longest = getattr(spec.positions, "maximum", 1 << 20)
@@ -237,8 +251,8 @@ class Export:
         json: print JSON instead of a table.
     """
 
-    model: tyro.conf.Positional[str]
-    out: tyro.conf.Positional[Path]
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     family: str = ""
     json: bool = False
 
@@ -252,14 +266,19 @@ def export_model(options: Export) -> list[dict[str, Any]]:
     Raises:
         UserError: no such model, a family that cannot hold it, or `out` exists.
     """
+    require_absent(options.out)
     if is_stored(Path(options.model)):
         stored = load_stored(Path(options.model))
         with told(len(stored.record["tensors"]), "tensors") as advance:
             files = export_stored(stored, options.out, advance)
     else:
         if options.family not in FAMILIES:
-            raise UserError(f"--family is {options.family!r}; known are {', '.join(FAMILIES)}")
+            raise UserError(
+                f"{options.model} is no imported model, and of a run --family names the layout: "
+                f"it is {options.family!r}; known are {', '.join(FAMILIES)}"
+            )
         encoder, family = load_encoder(options.model), FAMILIES[options.family]
+        require_layout(family, encoder.spec)
         with told(len(model_places(family, encoder.spec)), "tensors") as advance:
             params = encoder.params_for(0)
             files = export_params(params, family, encoder.spec, options.out, advance)

@@ -37,8 +37,9 @@ PART_BYTES = 1 << 28  # of a part's results
 class Embed:
     """Write the embeddings of all sequences of a file, in its order, beside their ids.
 
-      biofm embed runs/esm2 proteins.fasta.gz proteins.parquet
-      biofm embed runs/smiles library.csv library.safetensors --column smiles --dtype float16
+    biofm embed runs/esm2 proteins.fasta.gz proteins.parquet
+
+    biofm embed runs/smiles library.csv library.safetensors --column smiles --dtype float16
 
     A Parquet file has columns `id` and `embedding`. A sequence's embedding does not depend on
     the others, on their order or on the batch. Killed at any moment and started again with the
@@ -46,7 +47,7 @@ class Embed:
     file to the last bit.
 
     Attributes:
-        model: folder of a finished run, FOLDER@best, or random:EXPERIMENT.py.
+        model: folder of a finished run, FOLDER@best, of an import, or random:EXPERIMENT.py.
         input: .fasta .fa .faa, .csv .tsv, .smi, .txt (a text a line), each also with .gz behind.
         out: file to write, .parquet or .safetensors.
         pooling: mean over tokens (special ones left out), the first token (cls), or one vector

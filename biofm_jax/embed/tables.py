@@ -63,7 +63,11 @@ class Layout:
             arrays: for each column (n, d), or (m, d) by token.
             kept: (n,) tokens of each sequence in `arrays`, used where by token.
             facts: the metadata.
+
+        Raises:
+            UserError: a number that is not finite, such as one beyond float16's 65,504.
         """
+        self._refuse_infinite(ids, arrays, kept)
         schema = self.schema(facts)
         columns: list[pa.Array] = [pa.array(ids, pa.string())]
         for field, array in zip(list(schema)[1:], arrays, strict=True):
@@ -75,6 +79,17 @@ class Layout:
                 values = pa.ListArray.from_arrays(pa.array(offsets), values, type=field.type)
             columns.append(values)
         return pa.Table.from_arrays(columns, schema=schema)
+
+    def _refuse_infinite(self, ids, arrays, kept) -> None:
+        for name, array in zip(self.columns, arrays, strict=True):
+            rows = np.flatnonzero(~np.isfinite(array).all(1))
+            if not len(rows):
+                continue
+            row = rows[0]
+            if self.by_token:
+                row = np.searchsorted(np.cumsum(kept), row, side="right")
+            fix = "use --dtype float32" if self.dtype == "float16" else "its weights are damaged"
+            raise UserError(f"{name} of {ids[row]} is not finite in {self.dtype}: {fix}")
 
 
 def flat_values(column: pa.ChunkedArray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """What is compared between our model with imported weights and the reference."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -21,6 +22,11 @@ def relative_error(ours, theirs) -> float:
     """|ours - theirs| / |theirs| in the Euclidean norm."""
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+
+
+def worst(errors: Iterable[float]) -> float:
+    """The largest error; NaN where one is, which `max` would pass over."""
+    return float(np.max([*errors]))
 
 
 def padded_batch(tokens: np.ndarray) -> Batch:
@@ -63,15 +69,19 @@ def against_reference(model, params, expected: Expected, family: Family) -> dict
     mine = published_tensors(gradients, family, model.spec)
     return {
         "logits": relative_error(np.asarray(ours.logits)[real], expected.logits[real]),
-        "hidden": max(hidden),
-        "gradients": max(gradient_error(g, expected.gradients[name]) for name, g in mine),
+        "hidden": worst(hidden),
+        "gradients": worst(gradient_error(g, expected.gradients[name]) for name, g in mine),
     }
 
 
 def gradient_error(ours, theirs) -> float:
-    """As `relative_error`; a gradient that is zero in theory is compared with 1."""
-    size = np.linalg.norm(theirs)
-    return relative_error(ours, theirs) if size > 1e-3 else float(np.linalg.norm(ours) > 1e-3)
+    """As `relative_error`; one that is zero in theory (biases of keys) is 0 if ours is small, or 1.
+
+    A NaN is not small.
+    """
+    if np.linalg.norm(theirs) > 1e-3:
+        return relative_error(ours, theirs)
+    return float(not np.linalg.norm(ours) <= 1e-3)
 
 
 def invariances(model, params, tokens: np.ndarray) -> dict[str, float]:
@@ -91,7 +101,7 @@ def invariances(model, params, tokens: np.ndarray) -> dict[str, float]:
         if length == lengths.min():  # the most padding; each length is compiled anew
             others["padding"] = np.asarray(apply(padded_batch(row[None, :length])))[0]
         for name, other in others.items():
-            errors[name] = max(errors[name], relative_error(other, single))
+            errors[name] = worst((errors[name], relative_error(other, single)))
         start += length
     return errors
 

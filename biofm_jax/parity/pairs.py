@@ -18,6 +18,7 @@ from biofm_jax.parity.measures import (
     packed_batch,
     padded_batch,
     relative_error,
+    worst,
 )
 from biofm_jax.parity.references import FIRST, PAD, VOCABULARY, random_tokens
 from biofm_jax.zoo.exporting import published_tensors
@@ -130,8 +131,8 @@ def against_reference(model, params, reference: Any, rows: Rows, family: Family)
     mine = published_tensors(gradients, family, model.spec)
     return {
         "logits": relative_error(np.asarray(_output(out))[real], theirs[real]),
-        "hidden": max(errors),
-        "gradients": max(gradient_error(g, expected[name]) for name, g in mine),
+        "hidden": worst(errors),
+        "gradients": worst(gradient_error(g, expected[name]) for name, g in mine),
     }
 
 
@@ -152,7 +153,7 @@ def invariances(model, params, rows: Rows) -> dict[str, float]:
         if length == lengths.min():  # the most padding; each length is compiled anew
             others["padding"] = np.asarray(apply(rows.alone(number)))[0]
         for name, other in others.items():
-            errors[name] = max(errors[name], relative_error(other, single))
+            errors[name] = worst((errors[name], relative_error(other, single)))
         start += length
     return errors
 

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -68,9 +68,9 @@ class Score:
         json: print JSON instead of a table.
     """
 
-    model: tyro.conf.Positional[str]
-    variants: tyro.conf.Positional[Path]
-    out: tyro.conf.Positional[Path]
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    variants: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="VARIANTS")]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     wild_type: str = ""
     reference: Path | None = None
     method: Method = "masked_marginal"

@@ -1,5 +1,6 @@
 """Variants of one wild type, from a list or a table."""
 
+import os
 from pathlib import Path
 
 from biofm_jax.data.bad_records import BadRecords, BadText
@@ -27,7 +28,7 @@ def read_wild_type(given: str, data: SequenceData) -> str:
         UserError: a file that is not there or holds several sequences, or letters that are none.
     """
     path, source = Path(given), "--wild-type"
-    if "." in path.name or "/" in given:
+    if "." in path.name or "/" in given or os.path.isfile(given):
         bad = BadRecords(given)
         records = list(read_records(path, data.kind, bad))
         if bad.records:

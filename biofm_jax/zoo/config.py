@@ -51,7 +51,7 @@ def refuse_other(config: dict, **known: tuple) -> None:
         if (found := config.get(field, values[0])) not in values:
             raise UserError(
                 f"config.json: {field} is {found!r}; this package reads "
-                + " or ".join(repr(value) for value in values if value is not None)
+                + (" or ".join(repr(v) for v in values if v is not None) or "no such field")
             )
 
 

@@ -81,11 +81,17 @@ def tensors(spec: TransformerSpec) -> list[Tensor]:
 
 def spec_of(config: dict) -> TransformerSpec:
     """The architecture that a `config.json` describes."""
-    refuse_other(config, hidden_act=("gelu", None), is_folding_model=(False, None))
-    kind = config["position_embedding_type"]
-    refuse_other(config, position_embedding_type=("rotary", "absolute"))
+    refuse_other(
+        config,
+        hidden_act=("gelu", None),
+        is_folding_model=(False, None),
+        is_decoder=(False, None),
+        add_cross_attention=(False, None),
+        position_embedding_type=("rotary", "absolute"),
+    )
     positions = Rotary(base=config.get("rope_theta", 10_000.0))
-    if kind == "absolute":
+    if config["position_embedding_type"] == "absolute":
+        refuse_other(config, pad_token_id=(PAD,))  # positions count from the id after it
         positions = Learned(config["max_position_embeddings"] - OFFSET, OFFSET)
     return TransformerSpec(
         vocabulary=config["vocab_size"],

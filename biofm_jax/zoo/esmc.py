@@ -5,11 +5,10 @@ Source: ESM Team 2024, "ESM Cambrian", evolutionaryscale.ai/blog/esm-cambrian. T
 """
 
 from biofm_jax.models.heads import LanguageHead
-from biofm_jax.models.positions import Rotary
 from biofm_jax.models.transformer import Biases, TransformerSpec
 from biofm_jax.zoo.config import activation, published_activation, refuse_other
 from biofm_jax.zoo.family import Family
-from biofm_jax.zoo.llama import gated_blocks
+from biofm_jax.zoo.llama import gated_blocks, rotary
 from biofm_jax.zoo.tensors import Flat, Tensor, dense, norm
 
 # The depth at which a branch is added as it is; deeper stacks add less of each.
@@ -37,25 +36,25 @@ def tensors(spec: TransformerSpec) -> list[Tensor]:
 
 def spec_of(config: dict) -> TransformerSpec:
     """The architecture that a `config.json` describes."""
-    rope = config.get("rope_parameters") or {}
-    refuse_other(rope, rope_type=("default", None))
+    layers, heads = config["num_hidden_layers"], config["num_attention_heads"]
     refuse_other(
         config,
         attention_bias=(False, None),
         mlp_bias=(False, None),
         tie_word_embeddings=(False, None),
+        num_key_value_heads=(heads, None),
+        head_dim=(config["hidden_size"] // heads, None),
     )
-    layers = config["num_hidden_layers"]
     return TransformerSpec(
         vocabulary=config["vocab_size"],
         layers=layers,
         width=config["hidden_size"],
-        heads=config["num_attention_heads"],
+        heads=heads,
         feedforward=config["intermediate_size"],
         activation=activation(config["hidden_act"]),
         gated=True,
         biases=Biases(qkv=False, out=False, up=False, down=False, final_norm=False),
-        positions=Rotary(base=rope.get("rope_theta", 10_000.0)),
+        positions=rotary(config, ("default",)),
         qk_norm="width",
         residual_scale=(UNSCALED_LAYERS / layers) ** 0.5,
         head=LanguageHead(tied=False),

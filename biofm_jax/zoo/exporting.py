@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from biofm_jax.array_types import PyTree
 from biofm_jax.data.published_tokenizers import copy_tokenizer
 from biofm_jax.errors import UserError
-from biofm_jax.files import write_whole
+from biofm_jax.files import whole_folder, write_whole
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec
 from biofm_jax.zoo.family import Family
 from biofm_jax.zoo.importing import model_places
@@ -78,7 +78,8 @@ def export_stored(stored: Stored, out: Path, advance: Callable[[int], None]) -> 
     def fill(folder: Path) -> None:
         for file, wanted in shards.items():
             arrays = {original: tensor(*facts) for original, facts in wanted.items()}
-            metadata = stored.record["metadata"].get(file) or {"format": "pt"}
+            # That of a file with none stays away; a torch file gets that of transformers.
+            metadata = stored.record["metadata"].get(file, {"format": "pt"}) or None
             save_file(arrays, folder / file, metadata=metadata)
         if (index := stored.record["index"]) is not None:
             write_whole(folder / index["name"], index["text"])
@@ -111,17 +112,9 @@ def export_params(
         The files.
 
     Raises:
-        UserError: the family's layout cannot hold this architecture.
+        UserError: as `require_layout`.
     """
-    try:
-        config = family.config_of(spec)
-        same = _decisive(family.spec_of(config)) == _decisive(spec)
-    except (AttributeError, KeyError, TypeError, StopIteration):
-        same = False
-    if not same:
-        raise UserError(
-            f"the layout of {family.name} cannot hold this architecture; another --family may"
-        )
+    require_layout(family, spec)
 
     def fill(folder: Path) -> None:
         arrays = {}
@@ -132,6 +125,22 @@ def export_params(
         _write_config(folder, family, spec)
 
     return _written(out, fill)
+
+
+def require_layout(family: Family, spec: Spec) -> None:
+    """Refuse an architecture that a family's layout cannot hold.
+
+    Raises:
+        UserError: it cannot.
+    """
+    try:
+        same = not same_architecture(family.spec_of(family.config_of(spec)), spec)
+    except (AttributeError, KeyError, TypeError, StopIteration):
+        same = False
+    if not same:
+        raise UserError(
+            f"the layout of {family.name} cannot hold this architecture; another --family may"
+        )
 
 
 # What a `config.json` does not say, and what changes no output.
@@ -162,16 +171,8 @@ def same_architecture(one: Spec, other: Spec) -> list[str]:
 
 
 def _written(out: Path, fill: Callable[[Path], None]) -> list[Path]:
-    if out.exists():
-        raise UserError(f"{out} exists; name a folder that does not")
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with whole_folder(out) as temporary:
         fill(temporary)
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return sorted(out.iterdir())
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 
+from biofm_jax.errors import UserError
 from biofm_jax.models.encoder_decoder import Spec
 from biofm_jax.zoo.tensors import Tensor
 
@@ -30,7 +31,7 @@ class Family:
             body alone those that are not tied are all absent.
         copies: name of a tensor that may be saved twice -> name of the one it equals.
         left_out: patterns of tensors known to be no weights of the language model: tables that
-            are computed, poolers, heads of other tasks. They are kept beside the model.
+            are computed, poolers, next-sentence and contact heads. They are kept beside the model.
         other_layouts: families of the same models under other names of tensors.
         settle: spec and a function of a pattern -> the tensors whose names match it; returns the
             spec with what the configuration leaves open and the tensors tell.
@@ -74,18 +75,26 @@ def canonical_names(names: list[str], family: Family) -> dict[str, str]:
 
     Wrappers' prefixes are taken off, TensorFlow's names of norms are translated, and the body's
     prefix is added where a checkpoint of the body alone lacks it.
+
+    Raises:
+        UserError: two names of the checkpoint are one in the table.
     """
-    found = {}
+    found: dict[str, str] = {}
     for name in names:
         plain = name
         while plain.startswith(WRAPPERS):
             plain = plain.split(".", 1)[1]
         start, _, end = plain.rpartition(".")
-        found[f"{start}.{OLD_ENDINGS[end]}" if end in OLD_ENDINGS else plain] = name
-    heads = tuple(part for part in family.head)
+        plain = f"{start}.{OLD_ENDINGS[end]}" if end in OLD_ENDINGS else plain
+        if plain in found:
+            raise UserError(
+                f"{found[plain]} and {name} are the same tensor of {family.name}: the checkpoint "
+                "mixes two files, or was saved with and without a wrapper"
+            )
+        found[plain] = name
     if family.prefix and not any(name.startswith(family.prefix) for name in found):
         found = {
-            name if heads and name.startswith(heads) else family.prefix + name: original
+            name if name.startswith(family.head) else family.prefix + name: original
             for name, original in found.items()
         }
     return found

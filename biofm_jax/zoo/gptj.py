@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 
+from biofm_jax.errors import UserError
 from biofm_jax.models.heads import LanguageHead
 from biofm_jax.models.positions import Rotary
 from biofm_jax.models.transformer import Biases, TransformerSpec
@@ -18,6 +19,7 @@ from biofm_jax.zoo.family import Family
 from biofm_jax.zoo.tensors import Flat, Shape, Tensor, dense, norm
 
 NAMES = ("q_proj", "k_proj", "v_proj")
+CORES = 8  # of the TPUs that ProGen2 was trained on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Shares:
         cores: into how many shares the heads are cut.
     """
 
-    cores: int = 8
+    cores: int = CORES
 
     def published_shape(self, shape: Shape) -> Shape:
         """The published tensor's shape, from the part's."""
@@ -85,7 +87,9 @@ def progen2_tensors(spec: TransformerSpec) -> list[Tensor]:
 def spec_of(config: dict) -> TransformerSpec:
     """The architecture that a `config.json` describes."""
     refuse_other(config, tie_word_embeddings=(False,), scale_attn_weights=(True, None))
-    head_width = config["n_embd"] // config["n_head"]
+    head_width, rotated = config["n_embd"] // config["n_head"], config["rotary_dim"]
+    if not rotated:
+        raise UserError(f"config.json: rotary_dim is {rotated!r}; this package reads a number")
     return TransformerSpec(
         vocabulary=config.get("vocab_size") or config["vocab_size_emb"],
         layers=config["n_layer"],
@@ -96,13 +100,27 @@ def spec_of(config: dict) -> TransformerSpec:
         norm_epsilon=config["layer_norm_epsilon"],
         activation=activation(config["activation_function"]),
         biases=Biases(qkv=False, out=False),
-        positions=Rotary(fraction=config["rotary_dim"] / head_width, interleaved=True),
+        positions=Rotary(fraction=rotated / head_width, interleaved=True),
         parallel="shared",
         dropout=config.get("resid_pdrop", 0.0),
         attention_dropout=config.get("attn_pdrop", 0.0),
         head=LanguageHead(transform=False, tied=False),
         init_std=config.get("initializer_range", 0.02),
     )
+
+
+def progen2_spec_of(config: dict) -> TransformerSpec:
+    """The architecture that a `config.json` describes; its heads are shared out to 8 cores.
+
+    The copies at hugohrban/progen2-* call the width `embed_dim`.
+    """
+    config = config | {"n_embd": config.get("n_embd") or config["embed_dim"]}
+    if config["n_head"] % CORES:
+        raise UserError(
+            f"config.json: n_head is {config['n_head']}; a ProGen2 checkpoint has its heads in "
+            f"{CORES} shares, so the number is a multiple of {CORES}"
+        )
+    return spec_of(config)
 
 
 def _config_of(spec: TransformerSpec, kind: str, architecture: str) -> dict:
@@ -137,7 +155,6 @@ def progen2_config_of(spec: TransformerSpec) -> dict:
 
 
 _SHARED = dict(
-    spec_of=spec_of,
     prefix="transformer.",
     head=("lm_head.",),
     # The causal mask and the table of angles, as buffers.
@@ -145,6 +162,7 @@ _SHARED = dict(
 )
 GPTJ = Family(
     name="gptj",
+    spec_of=spec_of,
     tensors=gptj_tensors,
     config_of=gptj_config_of,
     reference="transformers GPTJForCausalLM",
@@ -152,6 +170,7 @@ GPTJ = Family(
 )
 PROGEN2 = Family(
     name="progen",
+    spec_of=progen2_spec_of,
     tensors=progen2_tensors,
     config_of=progen2_config_of,
     reference="written: biofm_jax/parity/progen2.py",

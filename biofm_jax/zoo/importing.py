@@ -18,6 +18,8 @@ from biofm_jax.zoo.tensors import Place, by_path, places
 from biofm_jax.zoo.weights import InMemory, Weights
 
 SHOWN = 20  # lines of a list of what is wrong
+# Integers are weights that were quantised, whose scales lie in other tensors.
+FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +64,8 @@ def plan_import(weights: Weights, family: Family, spec: Spec) -> Plan:
         spec: its architecture.
 
     Raises:
-        UserError: tensors that are missing, unused or of another shape; they are listed.
+        UserError: tensors that are missing, unused, or of another shape or a type that is no
+            float; they are listed. Or two names of one tensor.
     """
     names = canonical_names(list(weights.tensors), family)
     spec = family.settle(
@@ -81,8 +84,13 @@ def plan_import(weights: Weights, family: Family, spec: Spec) -> Plan:
     for place in found:
         if place.name not in names:
             wrong.append(f"missing: {place.name} {place.published_shape}")
-        elif (shape := weights.tensors[names[place.name]].shape) != place.published_shape:
-            wrong.append(f"{names[place.name]} has shape {shape}, not {place.published_shape}")
+            continue
+        name = names[place.name]
+        header = weights.tensors[name]
+        if header.shape != place.published_shape:
+            wrong.append(f"{name} has shape {header.shape}, not {place.published_shape}")
+        elif header.dtype not in FLOATS:
+            wrong.append(f"{name} is of type {header.dtype}; known are {', '.join(FLOATS)}")
     known = wanted | {copy for copy, _ in copies}
     left_out = sorted(
         original
@@ -133,7 +141,8 @@ def read_params(
         advance: takes the number of tensors read since its last call.
 
     Raises:
-        UserError: two tensors that should be one have other values, or numbers overflow float32.
+        UserError: two tensors that should be one have other values, or a tensor holds NaN,
+            infinity, or numbers that overflow float32.
     """
     for copy, original in plan.copies:
         if original not in plan.names:
@@ -150,7 +159,7 @@ def read_params(
         for path, shape in by_path(plan.shapes).items()
     }
     for place in plan.places:
-        array = weights.read(plan.names[place.name])
+        array = _finite(weights.read(plan.names[place.name]), plan.names[place.name])
         piece = place.layout.to_ours(array, place.shape)
         if target is None:
             leaves[place.path][place.slices] = piece
@@ -164,6 +173,19 @@ def params_of(arrays: dict[str, np.ndarray], family: Family, spec: Spec) -> PyTr
     """The parameters held in a state dict of arrays; raises as `plan_import`."""
     weights = InMemory(arrays)
     return read_params(weights, plan_import(weights, family, spec))
+
+
+def _finite(array: np.ndarray, name: str) -> np.ndarray:
+    """An array of numbers that float32 has; float64 is rounded to it."""
+    if array.dtype == np.float64:
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise UserError(
+            f"{name} holds numbers that are not finite in float32: the checkpoint is damaged, or "
+            "its training diverged"
+        )
+    return array
 
 
 def _bits(array: np.ndarray) -> np.ndarray:

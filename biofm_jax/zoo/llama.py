@@ -4,6 +4,7 @@ Sources: Touvron et al. 2023, arXiv 2302.13971 (LLaMA); Jiang et al. 2023, arXiv
 (Mistral). Tensor names and `config.json` are those of transformers' `llama` and `mistral`.
 """
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 
@@ -46,13 +47,22 @@ def tensors(spec: TransformerSpec) -> list[Tensor]:
     ]
 
 
-def _rotary(config: dict) -> Rotary:
-    """The angles, as transformers 5 writes them (`rope_parameters`) or as earlier ones did."""
+def rotary(config: dict, kinds: tuple[str, ...] = ("default", "llama3")) -> Rotary:
+    """The angles, as transformers 5 writes them (`rope_parameters`) or as earlier ones did.
+
+    Args:
+        config: the content of a `config.json`.
+        kinds: of `rope_type` that are understood, the first where it names none.
+
+    Raises:
+        UserError: another `rope_type` (yarn, linear, dynamic), or a part of each head is rotated.
+    """
     rope = dict(config.get("rope_scaling") or {})
     rope |= config.get("rope_parameters") or {}
     base = rope.get("rope_theta", config.get("rope_theta", 10_000.0))
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    refuse_other({"rope_type": kind}, rope_type=("default", "llama3"))
+    kind = rope.get("rope_type", rope.get("type", kinds[0]))
+    refuse_other({"rope_type": kind}, rope_type=kinds)
+    refuse_other(config | rope, partial_rotary_factor=(1.0, None))
     if kind == "default":
         return Rotary(base=float(base))
     longer = LongerContext(
@@ -78,9 +88,9 @@ def _rope_parameters(rotary: Rotary) -> dict:
 
 
 def spec_of(config: dict) -> TransformerSpec:
-    """The architecture that a `config.json` describes."""
+    """The architecture that a `config.json` describes; the reference reads no window in it."""
     refuse_other(config, attention_bias=(False, None), mlp_bias=(False, None))
-    heads, window = config["num_attention_heads"], config.get("sliding_window")
+    heads = config["num_attention_heads"]
     return TransformerSpec(
         vocabulary=config["vocab_size"],
         layers=config["num_hidden_layers"],
@@ -95,15 +105,20 @@ def spec_of(config: dict) -> TransformerSpec:
         activation=activation(config["hidden_act"]),
         gated=True,
         biases=NO_BIASES,
-        positions=_rotary(config),
-        # A query counts itself in its window.
-        window=None if window is None else window - 1,
+        positions=rotary(config),
         attention_dropout=config.get("attention_dropout", 0.0),
         head=LanguageHead(
             transform=False, bias=False, tied=config.get("tie_word_embeddings", False)
         ),
         init_std=config.get("initializer_range", 0.02),
     )
+
+
+def mistral_spec_of(config: dict) -> TransformerSpec:
+    """The architecture that a `config.json` describes; without a word on it, the window is 4096."""
+    window = config.get("sliding_window", 4096)
+    # A query counts itself in its window.
+    return dataclasses.replace(spec_of(config), window=None if window is None else window - 1)
 
 
 def config_of(spec: TransformerSpec, kind: str, architecture: str) -> dict:
@@ -137,7 +152,6 @@ def config_of(spec: TransformerSpec, kind: str, architecture: str) -> dict:
 
 _SHARED = dict(
     tensors=tensors,
-    spec_of=spec_of,
     prefix="model.",
     head=("lm_head.",),
     copies={"lm_head.weight": "model.embed_tokens.weight"},
@@ -145,12 +159,14 @@ _SHARED = dict(
 )
 LLAMA = Family(
     name="llama",
+    spec_of=spec_of,
     config_of=functools.partial(config_of, kind="llama", architecture="LlamaForCausalLM"),
     reference="transformers LlamaForCausalLM",
     **_SHARED,
 )
 MISTRAL = Family(
     name="mistral",
+    spec_of=mistral_spec_of,
     config_of=functools.partial(config_of, kind="mistral", architecture="MistralForCausalLM"),
     reference="transformers MistralForCausalLM",
     **_SHARED,

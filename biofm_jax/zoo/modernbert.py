@@ -12,6 +12,8 @@ from biofm_jax.zoo.config import activation, published_activation, refuse_other,
 from biofm_jax.zoo.family import Family
 from biofm_jax.zoo.tensors import Flat, Tensor, dense, norm
 
+KINDS = ("full_attention", "sliding_attention")  # of layers
+
 
 def tensors(spec: TransformerSpec) -> list[Tensor]:
     """The table of `ModernBertForMaskedLM`; the first layer has no norm before attention."""
@@ -38,18 +40,34 @@ def tensors(spec: TransformerSpec) -> list[Tensor]:
 
 
 def _local(config: dict) -> LocalLayers:
-    every = config.get("global_attn_every_n_layers")
-    if kinds := config.get("layer_types"):
+    kinds = config.get("layer_types")
+    if not kinds:
+        every = config["global_attn_every_n_layers"]
+    else:
         whole = [i for i, kind in enumerate(kinds) if kind == "full_attention"]
         every = whole[1] if len(whole) > 1 else len(kinds)
+        if len(kinds) != config["num_hidden_layers"] or set(kinds) - set(KINDS):
+            raise UserError(
+                f"config.json: layer_types has {len(kinds)} entries, {', '.join(sorted({*kinds}))};"
+                f" this package reads one of {' or '.join(KINDS)} for each layer"
+            )
         if whole != list(range(0, len(kinds), every)):
             raise UserError(
                 f"config.json: layer_types has full attention in the layers {whole}; this "
                 "package reads every n-th layer, from the first"
             )
-    rope = config.get("rope_parameters") or {}
-    base = rope.get("sliding_attention", {}).get("rope_theta", config.get("local_rope_theta"))
-    return LocalLayers(window=config["local_attention"] // 2, base=float(base), every=every)
+    base = _base(config, "sliding_attention", "local_rope_theta")
+    return LocalLayers(window=config["local_attention"] // 2, base=base, every=every)
+
+
+def _base(config: dict, kind: str, field: str) -> float:
+    """The base of the angles of a kind of layers; `field` is its name before transformers 5."""
+    rope = (config.get("rope_parameters") or {}).get(kind) or {}
+    refuse_other(rope, rope_type=("default", None), partial_rotary_factor=(1.0, None))
+    base = rope.get("rope_theta", config.get(field))
+    if base is None:
+        raise KeyError(field)
+    return float(base)
 
 
 def spec_of(config: dict) -> TransformerSpec:
@@ -61,9 +79,8 @@ def spec_of(config: dict) -> TransformerSpec:
         norm_bias=(False, None),
         classifier_bias=(False, None),
         decoder_bias=(True, None),
+        rope_scaling=(None,),
     )
-    rope = config.get("rope_parameters") or {}
-    base = rope.get("full_attention", {}).get("rope_theta", config.get("global_rope_theta"))
     return TransformerSpec(
         vocabulary=config["vocab_size"],
         layers=config["num_hidden_layers"],
@@ -74,7 +91,7 @@ def spec_of(config: dict) -> TransformerSpec:
         activation=activation(config["hidden_activation"]),
         gated=True,
         biases=Biases(False, False, False, False, norm=False, final_norm=False),
-        positions=Rotary(base=float(base)),
+        positions=Rotary(base=_base(config, "full_attention", "global_rope_theta")),
         local=_local(config),
         first_norm=False,
         embedding_norm=True,

@@ -1,8 +1,9 @@
 """The published models that can be imported by name: the table `published.json`.
 
 Shapes are those of each model's `config.json` or of its published table; the parameter counts are
-held to transformers' own models by a test. Licences are of the weights, as their page or repository
-states them; "none stated" where it names none.
+held to transformers' own models by a test. Licences are of the weights, as their page or the
+authors' repository states them; "none stated" where it names none, "unverified: ..." where neither
+was seen.
 """
 
 import difflib
@@ -16,7 +17,7 @@ from biofm_jax.zoo.bert import BERT, MEGATRON, ROBERTA
 from biofm_jax.zoo.biogpt import BIOGPT
 from biofm_jax.zoo.esm import ESM
 from biofm_jax.zoo.esmc import ESMC, ESMC_RELEASED
-from biofm_jax.zoo.family import Family, Published
+from biofm_jax.zoo.family import Family, Published, canonical_names
 from biofm_jax.zoo.gpt2 import GPT2
 from biofm_jax.zoo.gptj import GPTJ, PROGEN2
 from biofm_jax.zoo.importing import model_places
@@ -39,11 +40,11 @@ def _read() -> dict[str, Published]:
 
 def layout_of(names: Iterable[str], family: Family, spec: TransformerSpec) -> Family:
     """Of a family and its other layouts, the one that has most of a checkpoint's tensors."""
-    known = set(names)
+    names = list(names)
 
     def fits(candidate: Family) -> int:
         places = model_places(candidate, spec)
-        return len(known & {place.name for place in places})
+        return len(canonical_names(names, candidate).keys() & {place.name for place in places})
 
     # The first of equals: the family itself.
     return max([family, *(FAMILIES[name] for name in family.other_layouts)], key=fits)

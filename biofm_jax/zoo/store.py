@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from biofm_jax.array_types import PyTree
 from biofm_jax.data.published_tokenizers import copy_tokenizer
 from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
-from biofm_jax.files import write_whole
+from biofm_jax.files import whole_folder, write_whole
 from biofm_jax.models.encoder_decoder import Spec
 from biofm_jax.zoo.family import Family
 from biofm_jax.zoo.importing import Plan, model_shapes
@@ -154,10 +153,7 @@ def store(
         "metadata": weights.metadata,
         "index": weights.index,
     }
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with whole_folder(out) as temporary:
         with _checkpointer() as checkpointer:
             checkpointer.save(
                 (temporary / PARAMS).absolute(), args=ocp.args.PyTreeSave(_flat(params))
@@ -170,9 +166,6 @@ def store(
         if tokenizer is not None:
             copy_tokenizer(tokenizer, temporary / TOKENIZER)
         write_whole(temporary / RECORD, json.dumps(record, indent=1) + "\n")
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _flat(tree: PyTree) -> dict[str, Any]:

@@ -75,6 +75,7 @@ def encoder_tensors(spec: TransformerSpec) -> list[Tensor]:
 
 
 def _stack_of(config: dict, layers: int, **more) -> TransformerSpec:
+    refuse_other(config, is_decoder=(False, None), tie_encoder_decoder=(False, None))
     width, head = config["d_model"], config["d_kv"]
     gate, _, name = config.get("feed_forward_proj", "relu").rpartition("-")
     refuse_other({"gate": gate}, gate=("", "gated"))

@@ -116,6 +116,8 @@ def _open_index(path: Path) -> Weights:
     try:
         wanted = json.loads(path.read_text())["weight_map"]
         shards = sorted(set(wanted.values()))
+        if not all(isinstance(shard, str) for shard in shards):
+            raise TypeError("files are named by text")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is no index of shards: no weight_map in it ({error})") from None
     for shard in shards:
@@ -196,10 +198,9 @@ class _Torch:
         for key in ("state_dict", "model"):
             if isinstance(state, dict) and isinstance(state.get(key), dict):
                 state = state[key]
-        self._state = {
-            name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)
-        }
-        if not self._state:
+        found = state.items() if isinstance(state, dict) else ()
+        self._state = {name: each for name, each in found if isinstance(each, torch.Tensor)}
+        if not self._state or not all(isinstance(name, str) for name in self._state):
             raise UserError(f"{file} holds no tensors by name")
 
     def headers(self) -> Iterator[tuple[str, tuple[int, ...], str]]:
@@ -212,7 +213,7 @@ class _Torch:
         import ml_dtypes
         import torch
 
-        tensor = self._state[name].contiguous()
+        tensor = self._state[name].detach().contiguous()
         if tensor.dtype == torch.bfloat16:  # which NumPy lacks
             return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
         return tensor.numpy()

@@ -1,12 +1,15 @@
 """Every family against its reference; the committed table says what this finds."""
 
 import dataclasses
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from biofm_jax.errors import UserError
-from biofm_jax.parity.ledger import BARS, chosen, measure, read_ledger, write_ledger
+from biofm_jax.parity.ledger import BARS, Measured, chosen, measure, read_ledger, write_ledger
+from biofm_jax.parity.measures import gradient_error, worst
 from biofm_jax.parity.models import references
 from biofm_jax.zoo.registry import FAMILIES
 
@@ -59,8 +62,6 @@ def test_a_lax_family_is_seen():
 
 
 def test_the_table_names_what_missed(tmp_path):
-    from biofm_jax.parity.ledger import Measured
-
     good = dict.fromkeys(BARS, 0.0) | {"bf16": 0.01}
     rows = [Measured("esm", "small", "its reference", good, 10),
             Measured("gpt2", "small", "its reference", good | {"cached": 1e-3}, 10),
@@ -69,6 +70,13 @@ def test_the_table_names_what_missed(tmp_path):
     assert read_ledger(tmp_path / "PARITY.md") == {"esm": "yes", "gpt2": "no: cached"}
     assert "1.0e-03" in (tmp_path / "PARITY.md").read_text()
     assert read_ledger(tmp_path / "none.md") == {}
+
+
+def test_a_nan_among_figures_is_a_miss():
+    assert math.isnan(worst([0.0, math.nan, 1.0]))
+    assert gradient_error(np.full(3, np.nan), np.zeros(3)) == 1.0
+    assert gradient_error(np.zeros(3), np.zeros(3)) == 0.0
+    assert Measured("esm", "", "", {"gradients": math.nan}, 1).misses == ["gradients"]
 
 
 def test_unknown_families_are_named():

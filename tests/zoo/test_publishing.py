@@ -1,11 +1,13 @@
 """`biofm import` and `biofm export`, as typed."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import transformers
 from published_examples import ESM_CONFIG, save_published, tensors_of
+from safetensors.numpy import save_file
 
 from biofm_jax.cli import main
 from biofm_jax.experiment import load_encoder
@@ -41,6 +43,48 @@ def test_shards_come_back_as_they_were(tmp_path):
     assert main(["export", str(tmp_path / "model"), str(tmp_path / "again")]) == 0
     for path in (tmp_path / "published").iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_file_without_metadata_stays_without(published, tmp_path):
+    save_file(tensors_of("esm"), published / "model.safetensors")
+    main(["import", "esm", str(published), str(tmp_path / "model"), "--modality", "protein"])
+    assert main(["export", str(tmp_path / "model"), str(tmp_path / "not" / "yet" / "there")]) == 0
+    again = tmp_path / "not" / "yet" / "there" / "model.safetensors"
+    assert again.read_bytes() == (published / "model.safetensors").read_bytes()
+
+
+def test_torch_files_come_back_as_safetensors_of_the_same_names(published, tmp_path):
+    import torch
+    from safetensors.numpy import load_file
+
+    (published / "model.safetensors").unlink()
+    tensors = tensors_of("esm")
+    names, files = sorted(tensors), {}
+    for number, part in enumerate((names[::2], names[1::2]), 1):
+        file = f"pytorch_model-{number:05}-of-00002.bin"
+        files |= dict.fromkeys(part, file)
+        torch.save({n: torch.from_numpy(tensors[n]).half() for n in part}, published / file)
+    index = {"metadata": {"total_size": 0}, "weight_map": files}
+    (published / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    main(["import", "esm", str(published), str(tmp_path / "model"), "--modality", "protein"])
+    assert main(["export", str(tmp_path / "model"), str(tmp_path / "again")]) == 0
+    found = {}
+    for number in (1, 2):
+        shard = load_file(tmp_path / "again" / f"model-{number:05}-of-00002.safetensors")
+        assert not shard.keys() & found.keys()
+        found |= shard
+    assert found.keys() == tensors.keys()
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, tensors[name].astype(np.float16))
+    index = json.loads((tmp_path / "again" / "model.safetensors.index.json").read_text())
+    assert index["weight_map"].keys() == tensors.keys()
+
+
+def test_float64_is_told_to_be_rounded(published, tmp_path, capsys):
+    wide = {name: array.astype(np.float64) for name, array in tensors_of("esm").items()}
+    save_file(wide, published / "model.safetensors")
+    row = import_model(Import("esm", published, tmp_path / "model", modality="protein"))
+    assert row["rounded"] == f"{len(wide)} float64 tensors, to float32"
 
 
 def test_an_import_embeds_and_its_mean_leaves_specials_out(published, tmp_path):
@@ -106,6 +150,19 @@ def test_nothing_is_overwritten_and_a_dry_run_writes_nothing(published, tmp_path
     (tmp_path / "full").mkdir()
     assert "exists" in refused(capsys, "export", out, tmp_path / "full")
     assert "--family" in refused(capsys, "export", tmp_path / "full", tmp_path / "other")
+
+
+def test_what_cannot_be_made_is_told(published, tmp_path, capsys):
+    out = tmp_path / "model"
+    assert "known are cell," in refused(
+        capsys, "import", "esm", published, out, "--modality", "proten"
+    )
+    (tmp_path / "file").write_text("")
+    main(["import", "esm", str(published), str(out), "--modality", "protein"])
+    assert "cannot be written" in refused(capsys, "export", out, tmp_path / "file" / "out")
+    name = f"random:{Path(__file__).parents[2]}/experiments/computational_biology/esm2_masked.py"
+    said = refused(capsys, "export", f"{name}:smoke", tmp_path / "gpt2", "--family", "gpt2")
+    assert "gpt2 cannot hold" in said
 
 
 def test_a_tokenizer_of_another_model(published, tmp_path, capsys):
