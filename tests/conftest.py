@@ -10,13 +10,25 @@ if "xla_force_host_platform_device_count" not in os.environ["XLA_FLAGS"]:
 
 from pathlib import Path
 
+import jax
 import pytest
+
+MOST = 3 << 30  # bytes of one worker
 
 
 def pytest_addoption(parser):
     parser.addoption(
         "--update-goldens", action="store_true", help="rewrite tests/goldens from the code"
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory():
+    """Compiled programs of earlier modules are dropped before they fill a small machine."""
+    yield
+    statm = Path("/proc/self/statm")
+    if statm.exists() and int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > MOST:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

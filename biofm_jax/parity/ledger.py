@@ -225,5 +225,7 @@ def chosen(families: Iterable[str], every: Callable[[], list[Reference]]) -> lis
     found, wanted = every(), list(families)
     known = {reference.family.name for reference in found}
     if unknown := sorted(set(wanted) - known):
-        raise UserError(f"no reference of {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        raise UserError(
+            f"no reference of {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+        )
     return [r for r in found if not wanted or r.family.name in wanted]
