@@ -126,7 +126,7 @@ def _import(options: Import, made: Path) -> dict[str, Any]:
     shardings = parameter_shardings(mesh, plan.spec.build().axes(plan.shapes), plan.shapes)
     with told(len(plan.places), "tensors") as advance:
         params = read_params(weights, plan, shardings, advance)
-    files = {stored.file for stored in weights.tensors.values()}
+    files = {header.file for header in weights.tensors.values()}
     facts = {
         "name": options.name,
         "licence": row["licence"],

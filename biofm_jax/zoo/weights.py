@@ -26,7 +26,7 @@ DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat1
 
 
 @dataclasses.dataclass(frozen=True)
-class Stored:
+class Header:
     """One tensor of a file.
 
     Attributes:
@@ -44,7 +44,7 @@ class Weights:
     """The tensors of one or several files, by name. Only their headers are in memory.
 
     Attributes:
-        tensors: name -> `Stored`.
+        tensors: name -> `Header`.
         metadata: file name -> the metadata of its header.
         index: name and text of the index of safetensors shards; None: there is none.
     """
@@ -57,7 +57,7 @@ class Weights:
         Raises:
             UserError: a file is cut short, damaged, or holds more than tensors.
         """
-        self.tensors: dict[str, Stored] = {}
+        self.tensors: dict[str, Header] = {}
         self.metadata: dict[str, dict[str, str]] = {}
         self._open: dict[Path, Any] = {}
         for file in files:
@@ -66,7 +66,7 @@ class Weights:
             for name, shape, dtype in opened.headers():
                 if name in self.tensors:
                     raise UserError(f"{file}: {name} stands in {self.tensors[name].file} as well")
-                self.tensors[name] = Stored(file, shape, dtype)
+                self.tensors[name] = Header(file, shape, dtype)
 
     def read(self, name: str) -> np.ndarray:
         """One tensor, in the type that it is stored in."""
@@ -78,7 +78,7 @@ class InMemory(Weights):
 
     def __init__(self, arrays: dict[str, np.ndarray]):
         self.tensors = {
-            name: Stored(None, array.shape, array.dtype.name) for name, array in arrays.items()
+            name: Header(None, array.shape, array.dtype.name) for name, array in arrays.items()
         }
         self.metadata = {}
         self._arrays = arrays
