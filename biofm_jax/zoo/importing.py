@@ -113,9 +113,13 @@ def plan_import(weights: Weights, family: Family, spec: Spec) -> Plan:
     return Plan(spec, family, shapes, found, names, copies, left_out, len(aside))
 
 
-@functools.lru_cache(maxsize=8)
 def model_shapes(spec: Spec) -> PyTree:
     """The shapes of a model's parameters; nothing is allocated."""
+    return jax.tree.map(lambda shape: shape, _traced_shapes(spec))
+
+
+@functools.lru_cache(maxsize=8)
+def _traced_shapes(spec: Spec) -> PyTree:
     return jax.eval_shape(lambda key: spec.build().init(key, None), jax.random.key(0))
 
 
