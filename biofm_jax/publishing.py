@@ -98,6 +98,8 @@ def _import(options: Import, made: Path) -> dict[str, Any]:
     family, spec, entry = _model(options, config)
     family = layout_of(weights.tensors, family, spec)
     plan = plan_import(weights, family, spec)
+    if config is not None and plan.spec.head is None and spec.head is not None:
+        _demand_no_head(config, family)
     tokenizer_folder = options.tokenizer or (folder if _has_tokenizer(folder) else None)
     if tokenizer_folder is None and family.name.startswith("esmc"):
         write_esmc_tokenizer(made)
@@ -172,6 +174,21 @@ def _model(options: Import, config: Path | None) -> tuple[Family, Spec, Publishe
             f"first is {options.name}'s); import it as its own name or as `{family.name}`"
         )
     return family, found, entry
+
+
+# Ends of the names of transformers' classes that have a language head.
+WITH_HEAD = ("ForMaskedLM", "ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+
+
+def _demand_no_head(config: Path, family: Family) -> None:
+    """Refuse a checkpoint whose language head is lost."""
+    said = [str(name) for name in read_config(config).get("architectures") or ()]
+    if with_head := [name for name in said if name.endswith(WITH_HEAD)]:
+        raise UserError(
+            f"{config} says {', '.join(with_head)}, and the checkpoint has no tensor of its "
+            f"language head ({', '.join(family.head)}*): it is not whole, or the body alone; for "
+            'the body alone, take "architectures" out of the configuration'
+        )
 
 
 def _has_tokenizer(folder: Path) -> bool:
