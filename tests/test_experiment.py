@@ -106,7 +106,8 @@ def test_the_probe_reads_the_layer_of_its_name(runs):
         guesses[name] = adapter(*parts, seed=0)
         features = encoder.features_for_seeds(*read_options(read_method(name)[0])[1:])
         want = limited_adapter(probe_adapter(features, "number"), name)(*parts, seed=0)
-        np.testing.assert_allclose(guesses[name], want, rtol=1e-6)
+        # Beside other texts a text's features differ in the last bit, here by 6e-8.
+        np.testing.assert_allclose(guesses[name], want, rtol=1e-5)
     assert len({tuple(guess[:, 0].round(3)) for guess in guesses.values()}) == 4
     with pytest.raises(UserError, match="layer 99 is not in 0"):
         adapters.of(encoder, "probe(layer=99)", "number", None)(*parts, seed=0)
