@@ -16,10 +16,13 @@ TARGET = 10_000  # counts of a cell after normalisation
 LENGTHS = {False: 2048, True: 4096}  # tokens of a cell without and with <cls> and <eos>: V1, V2
 CHUNK = 256  # cells ranked at once, to bound the padded array
 TOKENS, MEDIANS = "token_dictionary*.json", "gene_median_dictionary*.json"
-# The published dictionaries are pickles, which run code when read: they are never read here.
+# The published dictionaries are pickles, which run code when read: they are never read here, and
+# the command that is given makes nothing but NumPy's numbers.
 CONVERT = (
-    'convert the published .pkl yourself, where you trust it: python -c "import json, pickle; '
-    "d = pickle.load(open('NAME.pkl', 'rb')); "
+    'convert the published .pkl: python -c "import json, pickle; from importlib import '
+    "import_module as m; U = type('U', (pickle.Unpickler,), {'find_class': lambda self, a, b: "
+    "getattr(m(a), b) if a.split('.')[0] == 'numpy' and b in ('scalar', 'dtype') else "
+    "exit('refused: ' + a + '.' + b)}); d = U(open('NAME.pkl', 'rb')).load(); "
     "json.dump({k: v.item() if hasattr(v, 'item') else v for k, v in d.items()}, "
     "open('NAME.json', 'w'))\""
 )

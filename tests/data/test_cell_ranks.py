@@ -1,11 +1,14 @@
 import json
+import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import scipy.sparse
 from published_files import write
 
-from biofm_jax.data.cell_ranks import read_rank_encoding
+from biofm_jax.data.cell_ranks import CONVERT, read_rank_encoding
 from biofm_jax.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -114,3 +117,16 @@ def test_bad_dictionaries(tmp_path):
     (folder / "token_dictionary_gc.json").write_text("{}")
     with pytest.raises(UserError, match=r"missing; keep one. To make it, convert the published"):
         read_rank_encoding(folder)
+
+
+@pytest.mark.parametrize("harmless", [True, False])
+def test_the_command_that_converts_a_pickle_runs_no_code_in_it(tmp_path, harmless):
+    value = np.float64(1.5) if harmless else subprocess.Popen
+    (tmp_path / "NAME.pkl").write_bytes(pickle.dumps({"ENSG1": 7, "ENSG2": value}))
+    command = CONVERT[CONVERT.index("python -c ") :].replace("python", sys.executable, 1)
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+    if harmless:
+        assert json.loads((tmp_path / "NAME.json").read_text()) == {"ENSG1": 7, "ENSG2": 1.5}
+    else:
+        assert "refused: subprocess.Popen" in done.stderr and done.returncode == 1
+        assert not (tmp_path / "NAME.json").exists()
