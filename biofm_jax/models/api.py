@@ -94,7 +94,16 @@ class Partitioner(Protocol):
         """
 
     def per_shard(self, function: Callable, inputs: tuple[Names, ...], output: Names) -> Callable:
-        """`function`, run on each device's shard of its arguments."""
+        """`function`, run on each device's shard of its arguments.
+
+        The result has the shape of the first argument.
+        """
+
+    def parts(self, name: str, size: int) -> int:
+        """Into how many parts an axis of that name and size is cut."""
+
+    def gather_tokens(self, x: jax.Array, axis: int) -> jax.Array:
+        """Within `per_shard`: the whole rows, of which each device holds a run of tokens."""
 
 
 _partitioner: contextvars.ContextVar[Partitioner | None] = contextvars.ContextVar(
@@ -187,11 +196,35 @@ def used(leaf: Any) -> Any:
     return _gather(leaf.stored, leaf.names, leaf.dtype) if isinstance(leaf, Late) else leaf
 
 
+def parts(name: str, size: int) -> int:
+    """Into how many parts the mesh cuts an activation's axis; 1 without a partitioner.
+
+    Args:
+        name: of the axis, as of `constrain`.
+        size: of the axis. One that the mesh does not divide stays whole.
+    """
+    partitioner = _partitioner.get()
+    return 1 if partitioner is None else partitioner.parts(name, size)
+
+
+def gather_tokens(x: jax.Array, axis: int = 1) -> jax.Array:
+    """The whole rows, in a function that runs under `per_shard` on runs of their tokens.
+
+    It is how what mixes tokens crosses the cuts of the mesh axis `context`: attention gathers its
+    keys and values. The gradient is a reduce-scatter.
+
+    Args:
+        x: this device's run of tokens.
+        axis: that of the tokens.
+    """
+    return _partitioner.get().gather_tokens(x, axis)
+
+
 def per_shard(function: Callable, inputs: tuple[Names, ...], output: Names) -> Callable:
     """`function` run on each device's shard; itself without a partitioner.
 
     Args:
-        function: takes arrays, returns one array.
+        function: takes arrays, returns one array of the shape of the first.
         inputs: the names of the axes of each argument.
         output: the names of the axes of the result.
     """

@@ -88,7 +88,7 @@ def attention(
     match backend:
         case "cudnn":
             if why := packed_refusal(q, k, window, distance_bias, examples):
-                _log_once(f"cudnn attention does the work of full rows: {why}")
+                log_once(f"cudnn attention does the work of full rows: {why}")
             return cudnn_attention(q, k, v, segment_ids, **options, examples=examples)
         case "splash":
             return splash_attention(q, k, v, segment_ids, causal, window, scale)

@@ -9,9 +9,11 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
     splash_attention_kernel,
     splash_attention_mask,
 )
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from biofm_jax.array_types import Heads, Tokens
-from biofm_jax.models.api import per_shard, unsharded
+from biofm_jax.models.api import gather_tokens, parts, per_shard, unsharded
+from biofm_jax.models.attention_sharded import HEADS, TOKENS, shared_key_heads
 
 # How the name of cuDNN's forward pass begins as a JAX primitive.
 FUSED_ATTENTION = "dot_product_attention_fwd"
@@ -28,6 +30,8 @@ def cudnn_refusal(q: Heads, *, dropout: float) -> str:
         return f"needs bfloat16 or float16, not {q.dtype}"
     if q.shape[-1] > 128 or q.shape[-1] % 8:
         return f"needs a head width that is a multiple of 8 up to 128, not {q.shape[-1]}"
+    if parts("tokens", q.shape[1]) > 1:
+        return "needs rows that lie whole on a device (mesh.context 1)"
     if dropout > 0.0:
         return "has no dropout on the weights"
     return ""
@@ -99,8 +103,7 @@ def _cudnn_packed(
 
     if unsharded():
         return on_shard(q, k, v, segment_ids)
-    heads = ("batch", None, "heads", None)
-    return per_shard(on_shard, (heads, heads, heads, ("batch", None)), heads)(q, k, v, segment_ids)
+    return per_shard(on_shard, (HEADS, HEADS, HEADS, TOKENS), HEADS)(q, k, v, segment_ids)
 
 
 def segment_spans(segment_ids: Tokens, segments: int) -> tuple[jax.Array, jax.Array]:
@@ -126,8 +129,9 @@ def splash_refusal(
         return "has no ALiBi or relative positions"
     if isinstance(window, jax.Array):
         return "has one window for all layers"
-    if q.shape[1] % LANES:
-        return f"needs rows of a multiple of {LANES} tokens, not {q.shape[1]}"
+    run = q.shape[1] // parts("tokens", q.shape[1])
+    if run % LANES:
+        return f"needs a multiple of {LANES} tokens of a row on each device, not {run}"
     if dropout > 0.0:
         return "has no dropout on the weights"
     return ""
@@ -142,31 +146,45 @@ def splash_attention(
     window: int | None,
     scale: float,
 ) -> Heads:
-    """`attention` by the TPU's splash kernel, on each device's rows and heads."""
+    """`attention` by the TPU's splash kernel, on each device's queries and heads."""
+    (_, t, h, _), runs = q.shape, parts("tokens", q.shape[1])
+    kernel = _splash_kernel(h // parts("heads", h), t, runs, causal, window)
+    # Where it matters which queries a device has, the mask is cut as they are.
+    cut = "tokens" if causal or window is not None else None
+    axes = AbstractMesh((1, runs), ("heads", "tokens"), (AxisType.Auto,) * 2)
+    cuts = kernel.manual_sharding_spec(NamedSharding(axes, PartitionSpec(None, cut)))
+    leaves, tree = jax.tree.flatten(kernel)
+    names = [tuple(cut) for cut in jax.tree.leaves(cuts)]
+    names = [cut + (None,) * (leaf.ndim - len(cut)) for cut, leaf in zip(names, leaves)]
 
-    def on_shard(q, k, v, segment_ids):
-        kernel = _splash_kernel(q.shape[2], q.shape[1], causal, window)
+    def on_shard(q, k, v, segment_ids, *mask):
+        kernel, key_segment_ids = tree.unflatten(mask), segment_ids
+        if runs > 1:
+            k, v, key_segment_ids = (gather_tokens(x) for x in (k, v, segment_ids))
 
-        def row(q, k, v, segments):
+        def row(q, k, v, segments, key_segments):
             q, k, v = (x.swapaxes(0, 1) for x in (q * scale, k, v))
-            ids = splash_attention_kernel.SegmentIds(q=segments, kv=segments)
+            ids = splash_attention_kernel.SegmentIds(q=segments, kv=key_segments)
             return kernel(q, k, v, segment_ids=ids).swapaxes(0, 1)
 
-        return jax.vmap(row)(q, k, v, segment_ids)
+        return jax.vmap(row)(q, k, v, segment_ids, key_segment_ids)
 
-    heads = ("batch", None, "heads", None)
-    return per_shard(on_shard, (heads, heads, heads, ("batch", None)), heads)(q, k, v, segment_ids)
+    k, v = shared_key_heads(q, k, v)
+    inputs = (HEADS, HEADS, HEADS, TOKENS, *names)
+    return per_shard(on_shard, inputs, HEADS)(q, k, v, segment_ids, *leaves)
 
 
-def _splash_kernel(heads: int, length: int, causal: bool, window: int | None):
-    shape = (length, length)
+def _splash_kernel(heads: int, length: int, runs: int, causal: bool, window: int | None):
+    shape, run, cuts = (length, length), length // runs, runs
     if window is not None:
-        mask = splash_attention_mask.LocalMask(shape, (window, 0 if causal else window), 0)
+        mask = splash_attention_mask.LocalMask(
+            shape, (window, 0 if causal else window), 0, shard_count=runs
+        )
     elif causal:
-        mask = splash_attention_mask.CausalMask(shape)
+        mask = splash_attention_mask.CausalMask(shape, shard_count=runs)
     else:
-        mask = splash_attention_mask.FullMask(shape)
-    block = next(size for size in (512, 384, 256, LANES) if length % size == 0)
+        mask, cuts = splash_attention_mask.FullMask((run, length)), 1
+    block = next(size for size in (512, 384, 256, LANES) if run % size == 0)
     sizes = splash_attention_kernel.BlockSizes(
         block_q=block,
         block_kv=block,
@@ -175,8 +193,10 @@ def _splash_kernel(heads: int, length: int, causal: bool, window: int | None):
         block_q_dq=block,
         block_kv_dq=block,
     )
-    return splash_attention_kernel.make_splash_mha_single_device(
+    return splash_attention_kernel.make_splash_mha(
         splash_attention_mask.MultiHeadMask([mask] * heads),
         block_sizes=sizes,
         interpret=jax.default_backend() != "tpu",
+        head_shards=1,
+        q_seq_shards=cuts,
     )

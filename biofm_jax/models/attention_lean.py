@@ -12,9 +12,10 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int32
 
 from biofm_jax.array_types import ArrayLike, Heads, Tokens
+from biofm_jax.models.attention_sharded import on_shards
 from biofm_jax.models.dropout import fold_rows_in, kept
 
 # Below any logit, yet finite: `exp` of a difference to it is 0, never NaN.
@@ -48,13 +49,26 @@ def drop_weights(
     start: int | jax.Array,
     rate: float,
     keys: jax.Array | None,
+    heads: Int32[ArrayLike, "h"] | None = None,
 ) -> Float[ArrayLike, "b h n t"]:
-    """Dropout on attention weights, with a key per row and query so that blocks do not matter."""
+    """Dropout on attention weights.
+
+    There is a key per row, head and query: neither blocks nor devices matter.
+
+    Args:
+        weights: of n queries, from index `start` of the row on.
+        start: see there.
+        rate: probability of dropping.
+        keys: (b,) of the rows; None: nothing is dropped.
+        heads: the numbers of the heads; None: 0, 1, ...
+    """
     if keys is None or rate == 0.0:
         return weights
     _, h, n, t = weights.shape
-    queries = jax.vmap(fold_rows_in, (0, None))(keys, start + jnp.arange(n))
-    keep = jax.vmap(lambda row: kept(row, (h, t), rate))(queries).swapaxes(1, 2)
+    heads = jnp.arange(h) if heads is None else heads
+    by_head = jax.vmap(fold_rows_in, (0, None))(keys, heads)
+    queries = jax.vmap(jax.vmap(fold_rows_in, (0, None)), (0, None))(by_head, start + jnp.arange(n))
+    keep = jax.vmap(jax.vmap(lambda row: kept(row, (t,), rate)))(queries)
     return jnp.where(keep, weights / (1.0 - rate), 0.0)
 
 
@@ -81,6 +95,34 @@ def lean_attention(
 
     With `key_segment_ids` (b, u) the keys and values are of another row, of u tokens.
     """
+    kernel = functools.partial(_by_blocks, options=_Options(causal, dropout), scale=scale)
+    key_segments = segment_ids if key_segment_ids is None else key_segment_ids
+    arrays = dict(window=window, distance_bias=distance_bias, keys=keys)
+    return on_shards(kernel, q, k, v, segment_ids, key_segments, **arrays)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    causal: bool
+    dropout: float
+
+
+def _by_blocks(
+    q,
+    k,
+    v,
+    segment_ids,
+    *,
+    options: _Options,
+    scale: float,
+    key_segment_ids,
+    window,
+    distance_bias,
+    keys,
+    start: int | jax.Array = 0,
+    head_numbers=None,
+):
+    """Queries `start`, `start + 1`, ... of rows, in the heads of these numbers."""
     (b, t, h, d), kv = q.shape, k.shape[2]
     n = block_size(t)
     blocks = -(-t // n)
@@ -89,12 +131,10 @@ def lean_attention(
     queries = jnp.pad(q * scale, [*padding, (0, 0), (0, 0)])
     queries = queries.reshape(b, blocks, n, kv, h // kv, d).transpose(1, 0, 3, 4, 2, 5)
     k, v = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 3, 1)
-    options = _Options(causal, dropout)
-    key_segments = segment_ids if key_segment_ids is None else key_segment_ids
 
     def one(block):
-        q, query_segments, start = block
-        where = query_segments, key_segments, start, window
+        q, query_segments, first = block
+        where = query_segments, key_segment_ids, start + first, window, head_numbers
         return _block(options, q, k, v, distance_bias, where, keys)
 
     if blocks == 1:
@@ -102,12 +142,6 @@ def lean_attention(
     else:
         out = jax.lax.map(one, (queries, segments, jnp.arange(blocks) * n))
     return out.transpose(1, 0, 4, 2, 3, 5).reshape(b, blocks * n, h, d)[:, :t]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Options:
-    causal: bool
-    dropout: float
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -144,14 +178,14 @@ def _block_backward(options: _Options, saved, gradient):
     of_logits = of_logits.astype(q.dtype)
     of_q = jnp.einsum("bkgnt,bkdt->bkgnd", of_logits, k)
     of_k = jnp.einsum("bkgnd,bkgnt->bkdt", q, of_logits)
-    return of_q, of_k, of_v, of_bias, (None,) * 4, None
+    return of_q, of_k, of_v, of_bias, (None,) * 5, None
 
 
 _block.defvjp(_block_forward, _block_backward)
 
 
 def _logits(options: _Options, q, k, distance_bias, where):
-    query_segments, key_segments, start, window = where
+    query_segments, key_segments, start, window, _ = where
     logits = jnp.einsum("bkgnd,bkdt->bkgnt", q, k, preferred_element_type=jnp.float32)
     if distance_bias is not None:
         logits += _bias(distance_bias, q.shape, k.shape, start)
@@ -171,5 +205,6 @@ def _dropped(weights, options: _Options, where, keys):
     b, kv, g, n, t = weights.shape
     if keys is None or options.dropout == 0.0:
         return weights
-    flat = drop_weights(weights.reshape(b, kv * g, n, t), where[2], options.dropout, keys)
+    flat = weights.reshape(b, kv * g, n, t)
+    flat = drop_weights(flat, where[2], options.dropout, keys, where[4])
     return flat.reshape(weights.shape)

@@ -204,20 +204,28 @@ class Partitioner:
         """`function` run on each device's shard; the arguments are activations by name."""
 
         def run(*arrays):
-            shapes = [x.shape for x in arrays]
-            result = jax.eval_shape(function, *arrays)
+            specs = [
+                layout(self.mesh, ACTIVATIONS, names, x.shape)
+                for names, x in zip(inputs, arrays, strict=True)
+            ]
             return jax.shard_map(
                 function,
                 mesh=self.mesh,
-                in_specs=tuple(
-                    layout(self.mesh, ACTIVATIONS, names, shape)
-                    for names, shape in zip(inputs, shapes, strict=True)
-                ),
-                out_specs=layout(self.mesh, ACTIVATIONS, output, result.shape),
+                in_specs=tuple(specs),
+                out_specs=layout(self.mesh, ACTIVATIONS, output, arrays[0].shape),
                 check_vma=False,
             )(*arrays)
 
         return run
+
+    def parts(self, name: str, size: int) -> int:
+        """Into how many parts an activation's axis of that name and size is cut."""
+        (axis,) = layout(self.mesh, ACTIVATIONS, (name,), (size,))
+        return 1 if axis is None else _extent(self.mesh, axis)
+
+    def gather_tokens(self, x, axis: int):
+        """Within `per_shard`: the runs of tokens of all devices, one behind the other."""
+        return jax.lax.all_gather(x, ACTIVATIONS["tokens"], axis=axis, tiled=True)
 
     def _place(self, x, table, names):
         spec = layout(self.mesh, table, names, x.shape)

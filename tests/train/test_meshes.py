@@ -16,6 +16,7 @@ LAYOUTS = {
     "data": (8, 1, 1, 1),
     "fsdp": (1, 8, 1, 1),
     "tensor": (2, 1, 4, 1),
+    "context": (1, 2, 1, 4),
     "mixed": (1, 2, 2, 2),
 }
 # Every objective on every kind; all kinds at once where the loss is per token and over pairs.
