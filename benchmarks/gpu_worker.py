@@ -63,8 +63,9 @@ def ours(job: Job) -> None:
     from biofm_jax.data.batch import batch_shapes
     from biofm_jax.data.tokenizers import esm2_tokenizer
     from biofm_jax.objectives.masked import MaskedLM
-    from biofm_jax.train.mesh import MeshSpec, to_devices
+    from biofm_jax.train.mesh import MeshSpec
     from biofm_jax.train.optimizer import OptimizerSpec
+    from biofm_jax.train.placement import to_devices
     from biofm_jax.train.step import build_program
     from biofm_jax.zoo.esm import ESM2
 

@@ -23,8 +23,9 @@ from biofm_jax.data.packing import OPEN_ROWS, OpenRows
 from biofm_jax.data.pipeline import BLOCK
 from biofm_jax.data.tokenizers import esm2_tokenizer
 from biofm_jax.objectives.masked import MaskedLM
-from biofm_jax.train.mesh import MeshSpec, to_devices
+from biofm_jax.train.mesh import MeshSpec
 from biofm_jax.train.optimizer import OptimizerSpec
+from biofm_jax.train.placement import to_devices
 from biofm_jax.train.step import build_program
 from biofm_jax.zoo.esm import ESM2
 

@@ -103,8 +103,9 @@ def our_stepper(size: str, folder: Path, full_head: bool) -> Callable[[int], flo
     from biofm_jax.data.batch import Batch
     from biofm_jax.objectives.api import Objective, token_loss
     from biofm_jax.train.host_memory import keep_freed_memory
-    from biofm_jax.train.mesh import MeshSpec, to_devices
+    from biofm_jax.train.mesh import MeshSpec
     from biofm_jax.train.optimizer import OptimizerSpec
+    from biofm_jax.train.placement import to_devices
     from biofm_jax.train.step import build_program
     from biofm_jax.zoo.esm import ESM, ESM2
     from biofm_jax.zoo.importing import params_of

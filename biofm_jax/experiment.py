@@ -25,6 +25,7 @@ from biofm_jax.train.checkpoint import Checkpoints
 from biofm_jax.train.loop import Fit, LoopSpec, fit
 from biofm_jax.train.mesh import MeshSpec
 from biofm_jax.train.optimizer import OptimizerSpec
+from biofm_jax.train.placement import host_rows
 from biofm_jax.train.step import Program, build_program
 from biofm_jax.zoo.store import is_stored, load_stored
 
@@ -73,6 +74,12 @@ class Experiment:
         self.loop.check(sizes[0] * sizes[1])
         if self.model.heads % sizes[2]:
             raise UserError(f"mesh.tensor {sizes[2]} must divide model.heads {self.model.heads}")
+        if self.data.max_tokens % sizes[3]:
+            nearest = max(1, round(self.data.max_tokens / sizes[3])) * sizes[3]
+            raise UserError(
+                f"mesh.context {sizes[3]} must divide data.max_tokens {self.data.max_tokens}: "
+                f"each device holds a run of a row; the nearest is --data.max-tokens {nearest}"
+            )
         limit = getattr(self.model.positions, "maximum", None)
         if limit is not None and self.data.max_tokens > limit:
             raise UserError(
@@ -205,9 +212,10 @@ def train(experiment: Experiment, workdir: Path, *, show: bool = True) -> Fit:
     experiment.check(jax.device_count())
     _claim(workdir, experiment)
     store = experiment.data.open()
-    loop = experiment.loop
-    hosts = {"host_index": jax.process_index(), "host_count": jax.process_count()}
-    local = loop.batch_size // jax.process_count()
+    loop, mesh = experiment.loop, experiment.mesh.build()
+    share = host_rows(mesh)
+    hosts = {"host_index": share.index, "host_count": share.count}
+    local = loop.batch_size // share.count
 
     def held_out():
         return experiment.data.batches(
@@ -219,7 +227,7 @@ def train(experiment: Experiment, workdir: Path, *, show: bool = True) -> Fit:
         experiment.objective.build(experiment.data.tokenizer().vocabulary),
         experiment.data.batches(store, batch_size=local, seed=loop.seed, **hosts),
         optimizer=experiment.optimizer,
-        mesh=experiment.mesh.build(),
+        mesh=mesh,
         loop=loop,
         workdir=workdir,
         held_out=held_out if experiment.data.holdout > 0 else None,

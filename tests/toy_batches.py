@@ -16,8 +16,9 @@ from biofm_jax.objectives.contrastive import Contrastive
 from biofm_jax.objectives.masked import MaskedLM
 from biofm_jax.objectives.next_token import NextToken
 from biofm_jax.objectives.supervised import Supervised
-from biofm_jax.train.mesh import MeshSpec, to_devices
+from biofm_jax.train.mesh import MeshSpec
 from biofm_jax.train.optimizer import OptimizerSpec
+from biofm_jax.train.placement import to_devices
 from biofm_jax.train.step import Program, build_program
 
 VOCABULARY = esm2_tokenizer().vocabulary

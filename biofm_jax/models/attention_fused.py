@@ -9,7 +9,6 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
     splash_attention_kernel,
     splash_attention_mask,
 )
-from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from biofm_jax.array_types import Heads, Tokens
 from biofm_jax.models.api import gather_tokens, parts, per_shard, unsharded
@@ -151,11 +150,10 @@ def splash_attention(
     kernel = _splash_kernel(h // parts("heads", h), t, runs, causal, window)
     # Where it matters which queries a device has, the mask is cut as they are.
     cut = "tokens" if causal or window is not None else None
-    axes = AbstractMesh((1, runs), ("heads", "tokens"), (AxisType.Auto,) * 2)
-    cuts = kernel.manual_sharding_spec(NamedSharding(axes, PartitionSpec(None, cut)))
-    leaves, tree = jax.tree.flatten(kernel)
-    names = [tuple(cut) for cut in jax.tree.leaves(cuts)]
-    names = [cut + (None,) * (leaf.ndim - len(cut)) for cut, leaf in zip(names, leaves)]
+    by_part = {"partial_mask_blocks": (None, None, None), "q_sequence": (cut,)}
+    paths, tree = jax.tree.flatten_with_path(kernel)
+    leaves = [leaf for _, leaf in paths]
+    names = [by_part.get(path[-1].name, (None, cut, None)) for path, _ in paths]
 
     def on_shard(q, k, v, segment_ids, *mask):
         kernel, key_segment_ids = tree.unflatten(mask), segment_ids

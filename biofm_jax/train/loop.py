@@ -18,8 +18,9 @@ from biofm_jax.objectives.api import Objective
 from biofm_jax.train.checkpoint import Checkpoints
 from biofm_jax.train.lock import locked
 from biofm_jax.train.logging import ProgressBar, RunLog
-from biofm_jax.train.mesh import row_shards, to_devices
+from biofm_jax.train.mesh import row_shards
 from biofm_jax.train.optimizer import OptimizerSpec
+from biofm_jax.train.placement import global_shapes, host_rows, to_devices
 from biofm_jax.train.prefetch import Drawn, Prefetch
 from biofm_jax.train.step import Base, Program, TrainState, build_program
 from biofm_jax.train.stop import NonFiniteLoss, Stopped, StopSignal, diverged
@@ -141,7 +142,7 @@ def fit(
     loop.check(row_shards(mesh))
     # The first batch is drawn for its shapes only, and drawn again by the run.
     begin = batches.state()
-    shapes = _global_shapes(next(batches))
+    shapes = global_shapes(mesh, next(batches))
     batches.restore(begin)
     program = build_program(
         model,
@@ -170,14 +171,6 @@ def fit(
     return Fit(run.state, run.log.rows, run.best, compilations, resumed)
 
 
-def _global_shapes(batch):
-    """Shapes of the batch of all processes together."""
-    hosts = jax.process_count()
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((x.shape[0] * hosts, *x.shape[1:]), x.dtype), batch
-    )
-
-
 class _Run:
     """The moving parts of one call of `fit`."""
 
@@ -196,6 +189,7 @@ class _Run:
         self.validation_loss: float | None = None
         self.measured: dict[int, float] = {}
         self.pending: collections.deque = collections.deque()
+        self.shares = host_rows(mesh).count
         self.tokens, self.since, self.rate = 0, time.monotonic(), 0.0
         self.stop = StopSignal()
         self.log: RunLog = RunLog(None)
@@ -233,7 +227,7 @@ class _Run:
                             self.state, item.batch, *self.frozen
                         )
                     self.step += 1
-                    self.tokens += item.tokens * jax.process_count()
+                    self.tokens += item.tokens * self.shares
                     self.data_state = item.state
                     # 3. Read the metrics of the steps before this one, while this one runs.
                     if (self.step - 1) % loop.log_every == 0:

@@ -9,7 +9,7 @@ import dataclasses
 import math
 
 import jax
-import numpy as np
+from jax.experimental.mesh_utils import create_hybrid_device_mesh
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from biofm_jax.errors import UserError
@@ -27,6 +27,9 @@ PARAMETERS = {
 
 # Parameters inside a layer's computation: gathered over fsdp, still split over tensor.
 GATHERED = {**PARAMETERS, "embed": None}
+
+# Bytes of a layer's parameter, from which on a copy on every device is a mistake.
+LARGE = 2**20
 
 # Activations between operations.
 ACTIVATIONS = {
@@ -77,10 +80,36 @@ class MeshSpec:
         return tuple(sizes)
 
     def build(self, devices=None) -> Mesh:
-        """The mesh over `devices`, by default all of them."""
+        """The mesh over `devices`, by default all of them.
+
+        Slices of TPUs, joined by the data centre's network, are the outer part of `data`: only
+        the sums of gradients cross it.
+
+        Raises:
+            UserError: the sizes cannot be laid over the devices.
+        """
         devices = jax.devices() if devices is None else devices
         sizes = self.sizes(len(devices))
-        return jax.make_mesh(sizes, AXES, (AxisType.Auto,) * len(AXES), devices=devices)
+        kinds = (AxisType.Auto,) * len(AXES)
+        slices = slice_count(devices)
+        if slices == 1:
+            return jax.make_mesh(sizes, AXES, kinds, devices=devices)
+        if sizes[0] % slices:
+            raise UserError(
+                f"mesh.data {sizes[0]} must be a multiple of the {slices} slices, so that only "
+                f"gradients cross the network between them; set --mesh.data {slices} and fit "
+                f"the other axes into the {len(devices) // slices} devices of a slice"
+            )
+        inner = (sizes[0] // slices, *sizes[1:])
+        outer = (slices, 1, 1, 1)
+        return Mesh(create_hybrid_device_mesh(inner, outer, devices), AXES, axis_types=kinds)
+
+
+def slice_count(devices) -> int:
+    """How many slices of TPUs the devices are; 1 for devices of another kind."""
+    if devices[0].platform != "tpu":
+        return 1
+    return len({getattr(device, "slice_index", 0) for device in devices})
 
 
 def abstract_mesh(sizes: tuple[int, int, int, int]):
@@ -104,18 +133,22 @@ def layout(mesh, table: dict, names: tuple, shape: tuple) -> PartitionSpec:
         table: PARAMETERS, GATHERED or ACTIVATIONS.
         names: one logical name or None per dimension.
         shape: the array's shape.
+
+    Raises:
+        KeyError: a name that is not in the table.
     """
     axes = []
     for name, size in zip(names, shape, strict=True):
-        axis = table.get(name)
-        if axis is not None and size % _extent(mesh, axis):
+        axis = None if name is None else table[name]
+        if axis is not None and size % extent(mesh, axis):
             axis = None
         axes.append(axis)
     return PartitionSpec(*axes)
 
 
-def _extent(mesh, axis) -> int:
-    return math.prod(mesh.shape[a] for a in (axis if isinstance(axis, tuple) else (axis,)))
+def extent(mesh, axis) -> int:
+    """Into how many parts an axis of the table cuts: a mesh axis, several, or None."""
+    return math.prod(mesh.shape[a] for a in (axis if isinstance(axis, tuple) else (axis,)) if a)
 
 
 def parameter_shardings(mesh, axes, shapes):
@@ -125,108 +158,38 @@ def parameter_shardings(mesh, axes, shapes):
         mesh: the mesh.
         axes: tree of tuples of logical names, from `Model.axes`.
         shapes: the same tree of arrays or ShapeDtypeStructs.
+
+    Raises:
+        UserError: a parameter of more than a MiB in a layer that every device would hold whole,
+            though the mesh is meant to cut it.
     """
-    return jax.tree.map(
-        lambda leaf, names: NamedSharding(mesh, layout(mesh, PARAMETERS, names, leaf.shape)),
-        shapes,
-        axes,
+
+    def place(path, leaf, names):
+        spec = layout(mesh, PARAMETERS, names, leaf.shape)
+        _refuse_replicated(mesh, path, leaf, names, spec)
+        return NamedSharding(mesh, spec)
+
+    return jax.tree.map_with_path(place, shapes, axes)
+
+
+def _refuse_replicated(mesh, path, leaf, names, spec) -> None:
+    size = leaf.size * leaf.dtype.itemsize
+    if "layers" in names:
+        size //= leaf.shape[names.index("layers")]
+    cut = [axis for axis in spec if axis is not None and mesh.shape[axis] > 1]
+    meant = {PARAMETERS[name] for name in names if name is not None} - {None}
+    meant = sorted(axis for axis in meant | {"fsdp"} if mesh.shape[axis] > 1)
+    if size <= LARGE or cut or not meant:
+        return
+    sizes = ", ".join(f"{name or 'unnamed'} {n}" for name, n in zip(names, leaf.shape))
+    counts = " and ".join(f"mesh.{axis} {mesh.shape[axis]}" for axis in meant)
+    raise UserError(
+        f"the parameter {jax.tree_util.keystr(path, simple=True, separator='/')} ({sizes}; "
+        f"{size / 2**20:.1f} MiB) would lie whole on every device: {counts} divides none of its "
+        "axes; choose a mesh or a width that divides"
     )
 
 
 def replicated(mesh) -> NamedSharding:
     """The sharding of an array that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
-
-
-def batch_shardings(mesh, batch):
-    """Shardings of a batch: rows over data and fsdp, the tokens of a row over context."""
-
-    def sharding(leaf):
-        names = ("batch", "tokens") if leaf.ndim == 2 else ("batch",)
-        names += (None,) * (leaf.ndim - len(names))
-        return NamedSharding(mesh, layout(mesh, ACTIVATIONS, names[: leaf.ndim], leaf.shape))
-
-    return jax.tree.map(sharding, batch)
-
-
-def to_devices(mesh, batch):
-    """Put this process's rows of a batch of numpy arrays on the devices of the mesh."""
-    shares = jax.process_count()
-
-    def put(leaf, sharding):
-        if shares == 1:
-            return jax.device_put(leaf, sharding)
-        return jax.make_array_from_process_local_data(sharding, np.asarray(leaf))
-
-    whole = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((x.shape[0] * shares, *x.shape[1:]), x.dtype), batch
-    )
-    return jax.tree.map(put, batch, batch_shardings(mesh, whole))
-
-
-@dataclasses.dataclass(frozen=True)
-class Partitioner:
-    """Places a model's activations and gathers its layers' parameters on a mesh.
-
-    Models call it through `models.api`; without it they run on one device.
-    """
-
-    mesh: Mesh
-
-    @property
-    def devices(self) -> int:
-        """Number of devices of the mesh."""
-        return self.mesh.size
-
-    def constrain(self, x, names: tuple):
-        """Place an activation whose dimensions have the given logical names."""
-        return self._place(x, ACTIVATIONS, names)
-
-    def gather(self, param, names, dtype):
-        """A layer's parameter gathered over fsdp, in the computation's dtype.
-
-        The cast comes before the gather, so that bfloat16 travels; the gradient travels back
-        in the same dtype as a reduce-scatter.
-        """
-
-        @jax.custom_vjp
-        def collect(x):
-            x = self._place(x.astype(dtype), PARAMETERS, names)
-            return self._place(x, GATHERED, names)
-
-        def backward(_, gradient):
-            return (self._place(gradient, PARAMETERS, names).astype(param.dtype),)
-
-        collect.defvjp(lambda x: (collect(x), None), backward)
-        return collect(param)
-
-    def per_shard(self, function, inputs, output):
-        """`function` run on each device's shard; the arguments are activations by name."""
-
-        def run(*arrays):
-            specs = [
-                layout(self.mesh, ACTIVATIONS, names, x.shape)
-                for names, x in zip(inputs, arrays, strict=True)
-            ]
-            return jax.shard_map(
-                function,
-                mesh=self.mesh,
-                in_specs=tuple(specs),
-                out_specs=layout(self.mesh, ACTIVATIONS, output, arrays[0].shape),
-                check_vma=False,
-            )(*arrays)
-
-        return run
-
-    def parts(self, name: str, size: int) -> int:
-        """Into how many parts an activation's axis of that name and size is cut."""
-        (axis,) = layout(self.mesh, ACTIVATIONS, (name,), (size,))
-        return 1 if axis is None else _extent(self.mesh, axis)
-
-    def gather_tokens(self, x, axis: int):
-        """Within `per_shard`: the runs of tokens of all devices, one behind the other."""
-        return jax.lax.all_gather(x, ACTIVATIONS["tokens"], axis=axis, tiled=True)
-
-    def _place(self, x, table, names):
-        spec = layout(self.mesh, table, names, x.shape)
-        return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))

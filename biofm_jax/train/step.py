@@ -13,12 +13,9 @@ from biofm_jax.data.batch import Batch
 from biofm_jax.errors import UserError
 from biofm_jax.models.api import Model, partitioned
 from biofm_jax.objectives.api import Loss, Objective
-from biofm_jax.train.mesh import (
-    Partitioner,
-    batch_shardings,
-    parameter_shardings,
-    replicated,
-)
+from biofm_jax.train.mesh import parameter_shardings, replicated
+from biofm_jax.train.partitioner import Partitioner
+from biofm_jax.train.placement import batch_shardings
 
 
 @jax.tree_util.register_dataclass

@@ -20,7 +20,8 @@ from biofm_jax.adapt.lora_tuning import LoraSpec
 from biofm_jax.errors import UserError
 from biofm_jax.models.heads import PredictionHead
 from biofm_jax.objectives.supervised import Supervised
-from biofm_jax.train.mesh import MeshSpec, to_devices
+from biofm_jax.train.mesh import MeshSpec
+from biofm_jax.train.placement import to_devices
 from biofm_jax.train.step import build_program
 
 SPEC = dataclasses.replace(TINY, head=PredictionHead(2))

@@ -9,7 +9,8 @@ from biofm_jax.errors import UserError
 from biofm_jax.models.api import partitioned
 from biofm_jax.models.attention import attention, reference_attention
 from biofm_jax.models.cross_attention import cross_attention
-from biofm_jax.train.mesh import MeshSpec, Partitioner
+from biofm_jax.train.mesh import MeshSpec
+from biofm_jax.train.partitioner import Partitioner
 
 B, H, D = 2, 4, 8
 

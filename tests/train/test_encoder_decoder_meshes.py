@@ -9,7 +9,8 @@ from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.positions import Relative
 from biofm_jax.models.transformer import TransformerSpec
 from biofm_jax.objectives.denoising import Denoising
-from biofm_jax.train.mesh import MeshSpec, to_devices
+from biofm_jax.train.mesh import MeshSpec
+from biofm_jax.train.placement import to_devices
 from biofm_jax.train.step import build_program
 
 STACK = dict(
