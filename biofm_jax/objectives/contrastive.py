@@ -45,11 +45,10 @@ class Contrastive(ObjectiveSpec):
                 raise UserError(
                     "Contrastive needs two views of each record; set data.views to 2 or more"
                 )
-            first, second = jax.random.split(rng)
-            return (
-                _unit(apply(params, batch, rngs=first)),
-                _unit(apply(params, batch.pair, rngs=second)),
-            )
+            both = jax.tree.map(_interleaved, _numbered(batch, 0), _numbered(batch.pair, 1))
+            vectors = _unit(apply(params, both, rngs=rng))
+            pairs = vectors.reshape(-1, 2, *vectors.shape[1:])
+            return pairs[:, 0], pairs[:, 1]
 
         def compare(embeddings, batch: Batch, state) -> Loss:
             first, second = (x.reshape(-1, x.shape[-1]) for x in embeddings)
@@ -63,6 +62,20 @@ class Contrastive(ObjectiveSpec):
             return compare(embed(apply, params, batch, rng), batch, state)
 
         return Objective(init=lambda params: {}, loss=loss, embed=embed, compare=compare)
+
+
+def _numbered(view: Batch, number: int) -> Batch:
+    """A view as rows of their own: keys of dropout go by the numbers of records."""
+    examples = jnp.where(view.examples < 0, view.examples, 2 * view.examples + number)
+    return view.replace(examples=examples, pair=None)
+
+
+def _interleaved(first, second):
+    """(b, ...) and (b, ...) -> (2b, ...): one pass of the model gathers its parameters once.
+
+    Both views of a record lie side by side, on the same device.
+    """
+    return jnp.stack([first, second], axis=1).reshape(-1, *first.shape[1:])
 
 
 def _unit(outputs):

@@ -242,6 +242,9 @@ def test_partitioner_sees_activations_and_gathers_each_layer():
         def per_shard(self, function, inputs, output):
             return function
 
+        def parts(self, name, size):
+            return 1
+
     params, batch = parameters(BASE.build()), pack([sequences()], 50, 4)
     expected = run(BASE, params, batch)
     model = BASE.build()

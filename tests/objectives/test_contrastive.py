@@ -25,11 +25,19 @@ def batch_of(examples=EXAMPLES) -> Batch:
     return view.replace(pair=view.replace(tokens=row + 1))
 
 
+def of_views(batch, first, second):
+    """Vectors of a batch whose rows are first and second views in turn."""
+    view = batch.tokens[:, 0]
+    assert (view[0::2] == 0).all() and (view[1::2] == 1).all()
+    assert len({*np.asarray(batch.examples[:, 0]).tolist()}) == len(view)  # dropout of their own
+    return jnp.stack([first, second], axis=1).reshape(-1, *first.shape[1:])
+
+
 def loss_of(objective, first, second, examples=EXAMPLES):
     """The loss where the model's projections are given; the second view has tokens of 1."""
 
     def apply(params, batch, rngs):
-        return Outputs(logits=jnp.where(batch.tokens[0, 0] == 1, params[1], params[0]))
+        return Outputs(logits=of_views(batch, *params))
 
     def total(params):
         loss = objective.build(VOCABULARY).loss(
@@ -137,7 +145,7 @@ def test_the_pooled_state_stands_in_for_a_missing_head():
     first, second = views()
 
     def apply(params, batch, rngs):
-        return Outputs(pooled=second if batch.tokens[0, 0] == 1 else first)
+        return Outputs(pooled=of_views(batch, first, second))
 
     loss = Contrastive().build(VOCABULARY).loss(apply, {}, {}, batch_of(), jax.random.key(0))
     assert float(loss.total) == float(loss_of(Contrastive(), first, second)[0].total)

@@ -19,7 +19,12 @@ STACK = dict(
 SPEC = EncoderDecoderSpec(
     encoder=TransformerSpec(head=None, **STACK), decoder=TransformerSpec(causal=True, **STACK)
 )
-LAYOUTS = {"fsdp": (1, 8, 1, 1), "tensor": (2, 1, 4, 1), "mixed": (1, 2, 2, 2)}
+LAYOUTS = {
+    "fsdp": (1, 8, 1, 1),
+    "tensor": (2, 1, 4, 1),
+    "context": (1, 2, 1, 4),
+    "mixed": (1, 2, 2, 2),
+}
 
 
 def two_steps(sizes, accumulate=1):
