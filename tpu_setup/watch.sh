@@ -98,8 +98,8 @@ while true; do
       exit "$WORST"
     fi
   else # vanished workers, or new ones without the command
-    back_off
-    bring_back || true
+    back_off && find_slice
+    [ "$STATE" != READY ] || bring_back || true
   fi
   sleep "$POLL"
 done

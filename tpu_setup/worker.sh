@@ -56,6 +56,8 @@ case "$verb" in
     PATH=$home/biofm_venv/bin:$PATH setsid bash "$self" hold "$name" "${words[@]}" \
       >"$run/log" 2>&1 </dev/null &
     echo $! >"$run/pid"
+    # Until it has its own command line, by which `alive` knows it.
+    until alive || [ -f "$run/exit" ] || ! kill -0 $! 2>/dev/null; do sleep 0.05; done
     echo "biofm-started $host"
     ;;
   hold)

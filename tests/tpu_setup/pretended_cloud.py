@@ -1,11 +1,13 @@
 """A pretended cloud: a copy of the scripts in a small git repository, and `gcloud` recorded."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -16,7 +18,6 @@ TOOLS = {
     "mountpoint": "exit 1",
     "gcsfuse": 'echo "$@" >>"$CLOUD/gcsfuse"',
 }
-PYTHON = f'exec "{sys.executable}" "$@"'
 UV = f"""case "$1" in venv) mkdir -p "$HOME/biofm_venv/bin"
 printf '#!/bin/sh\\n%s\\n' 'exec "{sys.executable}" "$@"' >"$HOME/biofm_venv/bin/python"
 chmod +x "$HOME/biofm_venv/bin/python" ;; esac
@@ -116,10 +117,11 @@ class Cloud:
         (self.folder / "workers").mkdir()
 
     def kill(self) -> None:
-        """End every command that a worker started."""
+        """End every command that a worker started, and wait until they are gone."""
         for pid in self.folder.glob("workers/*/biofm_runs/*/pid"):
+            held = Path("/proc", pid.read_text().strip(), "cmdline")
             if not pid.with_name("exit").exists():
-                try:
-                    os.killpg(int(pid.read_text()), signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(int(held.parent.name), signal.SIGKILL)
+                while held.exists() and held.read_bytes():
+                    time.sleep(0.01)

@@ -126,16 +126,18 @@ def test_install_sends_the_commit_and_compares_the_workers(cloud, checkout):
     assert "my-bucket" in (cloud.folder / "gcsfuse").read_text()
     scp = cloud.called("scp")[0]
     assert scp[2:4] == ["tpu-vm", "scp"] and scp[6:] == ["esm2:", "--worker=all", *PLACE]
-    # One worker with another set of packages.
-    (cloud.folder / "workers/esm2-w-0/.local/bin/uv").unlink()
-    odd = "import importlib.metadata as m; m.distributions = lambda: []; "
-    (home / "biofm_venv/bin/python").write_text("#!/bin/sh\necho python 3.9 jax 0.1\n")
-    (home / ".local/bin/uv").unlink()
-    for name in ("esm2-w-0", "esm2-w-1"):
-        uv = cloud.folder / f"workers/{name}/.local/bin/uv"
-        uv.write_text("#!/bin/sh\n")
-        uv.chmod(0o755)
-    assert odd and "the workers differ" in cloud.run("install", code=1).stderr
+
+
+def test_workers_that_differ_are_an_error(cloud):
+    versions = "#!/bin/sh\necho python 3.12 jax 0.1 $BIOFM_HOST\n"
+    for home in cloud.up():
+        (home / "biofm_jax").unlink()
+        for name, text in ((".local/bin/uv", "#!/bin/sh\n"), ("biofm_venv/bin/python", versions)):
+            (home / name).parent.mkdir(parents=True)
+            (home / name).write_text(text)
+            (home / name).chmod(0o755)
+    done = cloud.run("install", code=1)
+    assert "jax 0.1 esm2-w-1" in done.stderr and "the workers differ" in done.stderr
 
 
 def test_install_refuses_what_no_commit_holds(cloud, checkout):
@@ -162,12 +164,17 @@ def test_fetch(cloud):
 
 
 def test_fetch_from_a_worker(cloud):
-    cloud.configure(WORKDIR="")
-    cloud.up()
-    cloud.run("fetch", "--dry-run")
-    assert "is ABSENT" not in cloud.run("fetch", "--dry-run").stderr
-    shown = cloud.run("fetch", "--dry-run").stdout
-    assert "tpu-vm scp --recurse esm2:biofm_jax/runs/esm2 runs/esm2 --worker=0" in shown
+    cloud.configure(WORKDIR="kept")
+    home = cloud.up()[0]
+    (home / "biofm_jax").unlink()
+    (home / "biofm_jax/kept").mkdir(parents=True)
+    (home / "biofm_jax/kept/metrics.jsonl").write_text("{}\n")
+    cloud.run("fetch", "here")
+    assert (cloud.here / "here/kept/metrics.jsonl").exists()
+    assert cloud.called("scp") == [
+        ["compute", "tpus", "tpu-vm", "scp", "--recurse", "esm2:biofm_jax/kept", "here",
+         "--worker=0", *PLACE]
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["launch", "install", "fetch"])

@@ -28,7 +28,7 @@ def test_a_preempted_run_goes_on_until_it_is_done(cloud):
     watch = subprocess.Popen(
         cloud.command("watch", "--yes"),
         cwd=cloud.here,
-        env=cloud.environment | {"BIOFM_TPU_POLL": "0.2"},
+        env=cloud.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
