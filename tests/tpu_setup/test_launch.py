@@ -64,12 +64,19 @@ def test_training_joins_the_workers_and_keeps_its_workdir(cloud):
 
 def test_the_worst_exit_code_and_the_logs(cloud):
     cloud.up()
-    code = "echo out of $BIOFM_HOST; echo err >&2; case $BIOFM_HOST in *-1) exit 3 ;; esac"
-    done = cloud.run("launch", "--", "sh", "-c", code, code=3)
+    code = "echo out of $BIOFM_HOST; echo err >&2; case $BIOFM_HOST in *-1) exit 3 ;; esac; exit 5"
+    done = cloud.run("launch", "--", "sh", "-c", code, code=5)
     assert "[esm2-w-0] out of esm2-w-0" in done.stdout
-    assert "esm2-w-0 exit 0" in done.stderr and "esm2-w-1 exit 3" in done.stderr
+    assert "esm2-w-0 exit 5" in done.stderr and "esm2-w-1 exit 3" in done.stderr
     log = cloud.here / "runs/tpu/esm2/logs/esm2-w-1.log"
     assert log.read_text() == "out of esm2-w-1\nerr\n"
+
+
+def test_a_worker_that_no_longer_answers(cloud):
+    cloud.up()
+    gone = 'case $BIOFM_HOST in *-1) rm "$HOME/biofm_jax" ;; esac'
+    done = cloud.run("launch", "--", "sh", "-c", gone, code=255)
+    assert "1 of 2 workers told how it ended" in done.stderr
 
 
 def test_a_worker_that_vanishes_is_the_worst(cloud):
