@@ -13,8 +13,8 @@ from biofm_jax.errors import UserError
 from biofm_jax.models import cache as cached
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.positions import Relative, relative_buckets
-from biofm_jax.parity.measures import padded_batch
 from biofm_jax.parity.references import PAD, random_tokens
+from biofm_jax.parity.rows import padded_batch
 from biofm_jax.parity.t5_models import t5_references
 from biofm_jax.zoo.config import read_config
 from biofm_jax.zoo.exporting import published_tensors

@@ -7,7 +7,7 @@ import pytest
 from published_examples import CONFIGS, HALVES, spec_of, tensors_of
 
 from biofm_jax.errors import UserError
-from biofm_jax.parity.measures import padded_batch
+from biofm_jax.parity.rows import padded_batch
 from biofm_jax.train.mesh import MeshSpec, parameter_shardings
 from biofm_jax.zoo.esmc import ESMC, ESMC_RELEASED
 from biofm_jax.zoo.exporting import published_tensors
