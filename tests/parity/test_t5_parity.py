@@ -79,8 +79,12 @@ def test_what_a_checkpoint_may_hold_besides(imported):
     held[unread] = np.ones((16, 4), np.float32)
     again = params_of(held, T5, plan.spec)
     np.testing.assert_array_equal(again["embed"]["tokens"], params["embed"]["tokens"])
+    held["encoder.embed_tokens.weight"][0, 0] += 1
+    with pytest.raises(UserError, match=r"encoder\.embed_tokens\.weight differs .* one table for"):
+        params_of(held, T5, plan.spec)
+    held["encoder.embed_tokens.weight"][0, 0] -= 1
     held["lm_head.weight"][0, 0] += 1
-    with pytest.raises(UserError, match=r"lm_head\.weight differs from shared\.weight"):
+    with pytest.raises(UserError, match=r"lm_head\.weight differs .*tie_word_embeddings"):
         params_of(held, T5, plan.spec)
     spec = T5.spec_of({**config, "tie_word_embeddings": False})
     assert not spec.head.tied and spec.head.scale == 1.0
