@@ -36,7 +36,7 @@ def score(arguments: list[str]) -> int:
 
 
 def generate(arguments: list[str]) -> int:
-    """Sample new sequences from a causal model; valid, unique, novel."""
+    """Sample new sequences from a causal model, or from sources (T5); valid, unique, novel."""
     from biofm_jax.generation import Generate, Generation
 
     options = parse(Generate, arguments, "generate")
