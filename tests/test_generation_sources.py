@@ -10,7 +10,6 @@ from published_files import PROTT5, sentencepiece, write
 
 from biofm_jax import cli
 from biofm_jax.adapt.prompts import read_prompts, read_sources, rules
-from biofm_jax.data.batch import Batch
 from biofm_jax.experiment import load_encoder
 from biofm_jax.parity.rows import padded_batch
 
