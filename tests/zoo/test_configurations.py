@@ -168,10 +168,10 @@ def test_biohubs_names_of_esm_cs_sizes():
 
 
 def test_ethoss_two_configurations():
-    config = PUBLISHED["ethos"].config
+    config = PUBLISHED["ethos_mimic_iv"].config
     second = {"n_positions" if n == "block_size" else n: v for n, v in config.items()}
     second |= {"n_inner": None, "activation_function": "gelu", "resid_pdrop": second.pop("dropout")}
-    assert FAMILIES["ethos"].spec_of(second) == PUBLISHED["ethos"].spec
+    assert FAMILIES["ethos"].spec_of(second) == PUBLISHED["ethos_mimic_iv"].spec
 
 
 @pytest.mark.parametrize("said", [
