@@ -70,7 +70,7 @@ def read_sources(encoder: Encoder, texts: Sequence[str]) -> list[np.ndarray]:
                     ids.append([marks[part]])
                 elif part.strip():
                     bare = tokenizer.encode(part)
-                    ids.append(bare[vocabulary.cls >= 0 : len(bare) - len(ending)])
+                    ids.append(bare[int(vocabulary.cls >= 0) : len(bare) - len(ending)])
             source = np.concatenate([*ids, ending]).astype(np.int32)
             _demand_known(encoder, vocabulary, source, f"source {number}", text)
         if not set(source.tolist()) - framing:
