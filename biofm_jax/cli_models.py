@@ -36,7 +36,7 @@ def score(arguments: list[str]) -> int:
 
 
 def generate(arguments: list[str]) -> int:
-    """Sample new sequences from a causal model; valid, unique, novel."""
+    """Sample new sequences from a causal model, or from sources (T5); valid, unique, novel."""
     from biofm_jax.generation import Generate, Generation
 
     options = parse(Generate, arguments, "generate")
@@ -74,11 +74,13 @@ class Parity:
     Attributes:
         family: some of them; none means all.
         out: the table, written when all families were measured.
+        dry_run: list what would be measured, and against what.
         json: print JSON instead of a table.
     """
 
     family: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="[FAMILY ...]")] = ()
     out: Path = Path("PARITY.md")
+    dry_run: bool = False
     json: bool = False
 
 
@@ -89,9 +91,17 @@ def parity(arguments: list[str]) -> int:
     from biofm_jax.parity.references import require_peers
 
     options = parse(Parity, arguments, "parity")
+    chosen = ledger.chosen(options.family, references)
+    if options.dry_run:
+        rows = [
+            {"family": r.family.name, "variant": r.variant, "reference": r.family.reference}
+            for r in chosen
+        ]
+        print_rows("dry run: nothing was measured", rows, options.json)
+        return DONE
     require_peers()
     measured = []
-    for reference in ledger.chosen(options.family, references):
+    for reference in chosen:
         ERR.print(f"{reference.family.name}: {reference.variant}", highlight=False)
         measured.append(ledger.measure(reference))
     rows = [

@@ -19,7 +19,7 @@ from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.results import code_commit, package_versions
 from biofm_jax.files import write_whole
-from biofm_jax.models.encoder_decoder import Spec
+from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec
 from biofm_jax.objectives.api import ObjectiveSpec
 from biofm_jax.train.checkpoint import Checkpoints
 from biofm_jax.train.loop import Fit, LoopSpec, fit
@@ -70,10 +70,12 @@ class Experiment:
             UserError: names the fields and the fix.
         """
         self.optimizer.rate(self.loop.steps)
+        pair = isinstance(self.model, EncoderDecoderSpec)
+        writer = "model.decoder" if pair else "model"  # whose head and positions these are
         sizes = self.mesh.sizes(devices)
         self.loop.check(sizes[0] * sizes[1])
         if self.model.heads % sizes[2]:
-            raise UserError(f"mesh.tensor {sizes[2]} must divide model.heads {self.model.heads}")
+            raise UserError(f"mesh.tensor {sizes[2]} must divide {writer}.heads {self.model.heads}")
         if self.data.max_tokens % sizes[3]:
             nearest = max(1, round(self.data.max_tokens / sizes[3])) * sizes[3]
             raise UserError(
@@ -84,18 +86,22 @@ class Experiment:
         if limit is not None and self.data.max_tokens > limit:
             raise UserError(
                 f"data.max_tokens {self.data.max_tokens} is longer than the {limit} positions of "
-                "the model; lower it or raise --model.positions.maximum"
+                f"the model; lower it or raise --{writer}.positions.maximum"
             )
         head = type(self.model.head).__name__
         if head != self.objective.head:
             raise UserError(
-                f"{type(self.objective).__name__} needs model.head={self.objective.head}, "
+                f"{type(self.objective).__name__} needs {writer}.head={self.objective.head}, "
                 f"but the model has {head}"
             )
-        if self.objective.causal not in (None, self.model.causal):
-            raise UserError(
-                f"{type(self.objective).__name__} needs --model.causal {self.objective.causal}"
-            )
+        causal = self.objective.causal
+        if causal not in (None, self.model.causal):
+            if pair and not causal:
+                raise UserError(
+                    f"{type(self.objective).__name__} trains one stack that sees both sides, and "
+                    "the model is an encoder-decoder; set objective=Denoising(), or another model"
+                )
+            raise UserError(f"{type(self.objective).__name__} needs --{writer}.causal {causal}")
         if self.data.views < self.objective.views:
             raise UserError(
                 f"{type(self.objective).__name__} needs --data.views {self.objective.views} or more"
@@ -104,9 +110,11 @@ class Experiment:
         # Published embeddings may have more rows than tokens (ESM C: 64 for 33).
         padded = self.data.tokenizer_path and size < self.model.vocabulary
         if size != self.model.vocabulary and not padded:
+            stacks = ("encoder.", "decoder.") if pair else ("",)
+            options = " ".join(f"--model.{stack}vocabulary {size}" for stack in stacks)
             raise UserError(
-                f"model.vocabulary is {self.model.vocabulary}, but the tokenizer of "
-                f"{type(self.data).__name__} has {size} tokens; set --model.vocabulary {size}"
+                f"{writer}.vocabulary is {self.model.vocabulary}, but the tokenizer of "
+                f"{type(self.data).__name__} has {size} tokens; set {options}"
             )
 
     def shapes(self, rows: int | None = None) -> Batch:

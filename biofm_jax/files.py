@@ -19,6 +19,20 @@ def require_absent(path: Path) -> None:
         raise UserError(f"{path} exists; name a folder that does not")
 
 
+def require_new_folder(path: Path) -> None:
+    """Refuse a folder that is there, or that cannot be made, before the work that fills it.
+
+    Raises:
+        UserError: there is something of that name, or no folder above it can be written to.
+    """
+    require_absent(path)
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise UserError(f"{path} cannot be written: {above} is no folder; name another")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"{path} cannot be written: {above} may not be written to; name another")
+
+
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """A folder under a temporary name, renamed to `path` when the block is done, else removed.

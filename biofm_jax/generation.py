@@ -1,4 +1,4 @@
-"""`biofm generate`: new sequences from a causal model, and what they are worth."""
+"""`biofm generate`: new sequences from a model that writes, and what they are worth."""
 
 import dataclasses
 import hashlib
@@ -14,8 +14,9 @@ import tyro
 
 from biofm_jax.adapt.beam import Beams
 from biofm_jax.adapt.encoder import Encoder
-from biofm_jax.adapt.generate import ROWS, Generated, generate, read_prompts, rules
+from biofm_jax.adapt.generate import ROWS, Generated, generate
 from biofm_jax.adapt.generated_files import PartFile, changed_settings, check_ending, render
+from biofm_jax.adapt.prompts import read_prompts, read_sources, rules
 from biofm_jax.data.bad_records import BadRecords
 from biofm_jax.data.progress import told
 from biofm_jax.data.readers import read_records
@@ -37,6 +38,8 @@ log = logging.getLogger("biofm_jax")
 class Generate:
     """Sample new sequences from a model that NextToken trained, or search for the likeliest.
 
+    An encoder-decoder (T5) writes from sources: one sequence of each, or --n of them.
+
     Killed and started again with the same options, it goes on; the result is the same. OUT gets
     a column text with the whole sequence, the model's log_likelihood of the new tokens in nats,
     their number and why they stopped. OUT.report.json says how many are valid, unique and novel.
@@ -44,9 +47,13 @@ class Generate:
     Attributes:
         model: folder of a finished run, FOLDER@best, of an import, or random:EXPERIMENT.py.
         out: file to write: .csv, .jsonl, .fasta (sequences) or .smi (molecules).
-        n: sequences of each prompt; 100, or of a search all beams.
+        n: sequences of each prompt or source; by default 100 of a prompt, of a search all beams,
+            and one of a source.
         prompt: how sequences begin, one or more; by default with nothing.
         prompts: a file of such beginnings, as `biofm data prepare` reads them.
+        source: what an encoder-decoder reads, one or more texts. Special tokens are written as the
+            tokenizer has them, such as MKT<mask>YI.
+        sources: a file of such texts, as `biofm data prepare` reads them.
         max_tokens: new tokens of a sequence at most; by default what the training's rows held.
         temperature: above 1 more varied, below 1 safer, 0 the likeliest token always.
         top_k: choose among so many of the likeliest tokens; 0: all.
@@ -67,6 +74,8 @@ class Generate:
     n: int | None = None
     prompt: tuple[str, ...] = ()
     prompts: Path | None = None
+    source: tuple[str, ...] = ()
+    sources: Path | None = None
     max_tokens: int | None = None
     temperature: float = 1.0
     top_k: int = 0
@@ -94,21 +103,16 @@ class Generation:
         _check(options)
         self.options = options
         self.encoder: Encoder = load_encoder(options.model)
-        if isinstance(self.encoder.spec, EncoderDecoderSpec):
-            raise UserError(
-                f"{self.encoder.name} is an encoder-decoder, which writes from a source that this "
-                "command does not take; call biofm_jax.adapt.generate.generate(sources=...)"
-            )
         check_ending(options.out, self.encoder.data.kind)
         check_decoder(self.encoder.spec, 1)
-        named = self._named_prompts()
         self.beams = Beams(options.beams, options.length_penalty) if options.beams else None
-        given = options.n
-        self.each = given or (options.beams or SEQUENCES)
+        named, prompts, sources = self._read_sources() if self._reads() else self._read_prompts()
+        usual = 1 if sources else options.beams or SEQUENCES
+        self.each = options.n or usual
         copies = 1 if self.beams else self.each
-        ids = read_prompts(self.encoder, list(named.values()))
         self.names = [name for name in named for _ in range(copies)]
-        self.prompts = [tokens for tokens in ids for _ in range(copies)]
+        self.prompts = [tokens for tokens in prompts for _ in range(copies)]
+        self.sources = [tokens for tokens in sources for _ in range(copies)] or None
         self.alone = len(named) == 1
         self.sampling = rules(
             self.encoder,
@@ -117,19 +121,59 @@ class Generation:
             top_k=options.top_k,
             top_p=options.top_p,
             repetition_penalty=options.repetition_penalty,
-            max_tokens=self._max_tokens(max(map(len, ids))),
+            max_tokens=self._max_tokens(max(map(len, prompts))),
         )
         self.rows = min(len(self.prompts), max(1, options.rows // max(1, options.beams)))
 
-    def _named_prompts(self) -> dict[str, str]:
+    def _reads(self) -> bool:
+        """Whether there are sources to write from, as the model needs."""
+        given = bool(self.options.source or self.options.sources)
+        if isinstance(self.encoder.spec, EncoderDecoderSpec) == given:
+            return given
+        if given:
+            raise UserError(
+                f"{self.encoder.name} has no encoder to read sources; how a sequence begins is "
+                "told by --prompt TEXT or --prompts FILE"
+            )
+        raise UserError(
+            f"{self.encoder.name} is an encoder-decoder, which writes from a source: give --source "
+            "TEXT or --sources FILE"
+        )
+
+    def _read_prompts(self) -> tuple[list[str], list[np.ndarray], list[np.ndarray]]:
+        """Names and prompts; no sources."""
+        names, texts = self._named("prompt", self.options.prompt or ("",), self.options.prompts)
+        return names, read_prompts(self.encoder, texts), []
+
+    def _read_sources(self) -> tuple[list[str], list[np.ndarray], list[np.ndarray]]:
+        """Names, the one prompt as often, and sources."""
         options = self.options
-        if options.prompts is None:
-            texts = options.prompt or ("",)
-            return {f"prompt{number}": text for number, text in enumerate(texts, 1)}
-        bad = BadRecords(str(options.prompts))
-        records = list(read_records(options.prompts, self.encoder.data.kind, bad))
+        if options.prompts or len(options.prompt) > 1:
+            raise UserError(
+                "what is written from each source begins alike: give one --prompt, or none"
+            )
+        names, texts = self._named("source", options.source, options.sources)
+        sources = read_sources(self.encoder, texts)
+        longest, trained = max(map(len, sources)), self.encoder.data.max_tokens
+        if longest > trained:
+            log.warning(
+                f"a source has {longest} tokens; {self.encoder.name} was trained on rows of "
+                f"{trained}"
+            )
+        return names, read_prompts(self.encoder, options.prompt or ("",)) * len(names), sources
+
+    def _named(
+        self, kind: str, texts: tuple[str, ...], file: Path | None
+    ) -> tuple[list[str], list[str]]:
+        """Names and texts, of the command line or of a file's records."""
+        if file is None:
+            return [f"{kind}{number}" for number in range(1, len(texts) + 1)], list(texts)
+        bad = BadRecords(str(file))
+        records = list(read_records(file, self.encoder.data.kind, bad))
         bad.check(len(records), 0.0, None)
-        return {record.id: record.text for record in records}
+        if not records:
+            raise UserError(f"{file} holds no {kind}s")
+        return [record.id for record in records], [record.text for record in records]
 
     def _max_tokens(self, longest: int) -> int:
         """New tokens of a sequence at most, such that the longest prompt has room for them."""
@@ -151,16 +195,19 @@ class Generation:
 
     def describe(self) -> dict:
         """What would be made; nothing is computed."""
-        longest = max(map(len, self.prompts))
+        longest, source = (
+            max(map(len, each), default=0) for each in (self.prompts, self.sources or ())
+        )
         rows = self.rows * (self.beams.width if self.beams else 1)
         size = longest + self.sampling.max_tokens
         return {
             "model": self.encoder.name,
             "sequences": len(self.prompts) * (self.each if self.beams else 1),
             "longest_prompt": longest,
+            **({"longest_source": source} if source else {}),
             "max_tokens": self.sampling.max_tokens,
             "batches": -(-len(self.prompts) // self.rows),
-            "cache_MiB": round(cache_bytes(self.encoder.spec, rows, size) / 2**20, 1),
+            "cache_MiB": round(cache_bytes(self.encoder.spec, rows, size, source) / 2**20, 1),
             "out": str(self.options.out),
         }
 
@@ -183,6 +230,7 @@ class Generation:
             advance(done)
             start = len(part.batches)
             options = dict(seed=self.options.seed, rows=self.rows, start=start)
+            options["sources"] = self.sources
             made = generate(self.encoder, self.prompts, self.sampling, self.beams, **options)
             for number, batch in enumerate(made, start):
                 part.add(list(self._rows(number * self.rows, batch)))
@@ -206,14 +254,21 @@ class Generation:
                 kept = each.tokens[:-1] if each.stopped else each.tokens
                 stop = "eos" if last == vocabulary.eos else vocabulary.tokens[last]
                 yield {
-                    "id": str(count) if self.alone else f"{name}_{count}",
+                    "id": self._id(name, count),
                     "text": tokenizer.decode(np.concatenate([prompt, kept])),
                     "log_likelihood": round(each.log_likelihood, 3),
                     "tokens": len(each.tokens),
                     "stop": stop if each.stopped else "max_tokens",
                     "prompt": tokenizer.decode(prompt),
+                    **({"source": name} if self.sources else {}),
                     **({} if each.score is None else {"score": round(each.score, 3)}),
                 }
+
+    def _id(self, name: str, count: int) -> str:
+        """Of a sequence: the only one of its source has its name."""
+        if self.sources:
+            return name if self.each == 1 else f"{name}_{count}"
+        return str(count) if self.alone else f"{name}_{count}"
 
     def report(self, rows: list[dict]) -> dict:
         """How long, how likely, how valid, how new."""
@@ -243,11 +298,12 @@ class Generation:
 
     def _settings(self) -> dict:
         """What the result depends on."""
-        prompts = hashlib.sha256(b"|".join(p.tobytes() for p in self.prompts)).hexdigest()
+        sources = {} if self.sources is None else {"sources": _hash(self.sources)}
         known = self.options.known
         return {
             "model": _digest(self.encoder),
-            "prompts": prompts[:16],
+            "prompts": _hash(self.prompts),
+            **sources,
             "seed": self.options.seed,
             "n": self.each,
             "rows": self.rows,
@@ -258,8 +314,9 @@ class Generation:
 
 
 def _check(options: Generate) -> None:
-    if options.prompt and options.prompts:
-        raise UserError("give --prompt TEXT or --prompts FILE, not both")
+    for name in ("prompt", "source"):
+        if getattr(options, name) and getattr(options, f"{name}s"):
+            raise UserError(f"give --{name} TEXT or --{name}s FILE, not both")
     if options.rows < 1 or (options.n is not None and options.n < 1) or options.beams < 0:
         raise UserError("n and rows must be 1 or more, beams 0 or more")
     if not 0 <= options.seed < 2**32:
@@ -269,8 +326,14 @@ def _check(options: Generate) -> None:
         raise UserError("a beam search draws nothing: leave out temperature, top_k and top_p")
     if options.beams and (options.n or 0) > options.beams:
         raise UserError(f"a search with beams {options.beams} has no {options.n} sequences")
-    if not options.beams and options.temperature == 0 and options.n != 1:
-        raise UserError("temperature 0 gives one sequence of each prompt: set --n 1")
+    each = options.n or (1 if options.source or options.sources else SEQUENCES)
+    if not options.beams and options.temperature == 0 and each != 1:
+        raise UserError("temperature 0 gives one sequence of each prompt or source: set --n 1")
+
+
+def _hash(sequences: list[np.ndarray]) -> str:
+    """16 hex digits of ids."""
+    return hashlib.sha256(b"|".join(each.tobytes() for each in sequences)).hexdigest()[:16]
 
 
 def _finished(out: Path, report_path: Path, settings: dict) -> dict:

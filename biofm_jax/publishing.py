@@ -21,7 +21,7 @@ from biofm_jax.data.tokenizers import Tokenizer
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.results import package_versions
 from biofm_jax.experiment import load_encoder
-from biofm_jax.files import require_absent
+from biofm_jax.files import require_new_folder
 from biofm_jax.models.encoder_decoder import Spec, replaced
 from biofm_jax.train.mesh import MeshSpec, parameter_shardings
 from biofm_jax.zoo.config import read_config
@@ -85,7 +85,7 @@ def import_model(options: Import) -> dict[str, Any]:
         UserError: an unknown name, files that are damaged or absent, a configuration of another
             model, or tensors that do not fit; nothing is written then.
     """
-    require_absent(options.out)
+    require_new_folder(options.out)
     with tempfile.TemporaryDirectory() as made:
         return _import(options, Path(made))
 
@@ -113,7 +113,7 @@ def _import(options: Import, made: Path) -> dict[str, Any]:
         "tensors": len(plan.places),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(plan.shapes)),
         "language head": "none in the checkpoint" if plan.spec.head is None else "yes",
-        "left out": ", ".join(plan.left_out) or "nothing",
+        "left out": _listed(plan.left_out) or "nothing",
         **({"not read": f"{plan.ignored} tensors of other parts"} if plan.ignored else {}),
         **({"rounded": f"{wide} float64 tensors, to float32"} if wide else {}),
         "tokenizer": _says(
@@ -189,6 +189,11 @@ def _demand_no_head(config: Path, family: Family) -> None:
             f"language head ({', '.join(family.head)}*): it is not whole, or the body alone; for "
             'the body alone, take "architectures" out of the configuration'
         )
+
+
+def _listed(names: list[str], shown: int = 6) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 def _has_tokenizer(folder: Path) -> bool:
@@ -283,7 +288,7 @@ def export_model(options: Export) -> list[dict[str, Any]]:
     Raises:
         UserError: no such model, a family that cannot hold it, or `out` exists.
     """
-    require_absent(options.out)
+    require_new_folder(options.out)
     if is_stored(Path(options.model)):
         stored = load_stored(Path(options.model))
         with told(len(stored.record["tensors"]), "tensors") as advance:

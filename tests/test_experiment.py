@@ -16,8 +16,10 @@ from biofm_jax.adapt.probe import ProbeSpec, probe_adapter
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.report import write_report
 from biofm_jax.experiment import load_encoder, load_experiment, train
+from biofm_jax.objectives.masked import MaskedLM
 
 ROOT = Path(__file__).parents[1]
+PROTT5 = "experiments/computational_biology/prott5_denoising.py"
 SMILES = ROOT / "experiments/drug_discovery/smiles_masked.py"
 
 
@@ -45,6 +47,29 @@ def test_a_run_is_loaded_last_or_best(runs):
         load_encoder(f"{runs}/plain@best")
     with pytest.raises(UserError, match="is no run"):
         load_encoder(f"{runs}/nothing")
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"model.decoder.causal": False}, "Denoising needs --model.decoder.causal True"),
+    ({"objective": MaskedLM()}, "MaskedLM trains one stack that sees both sides"),
+    ({"model.encoder.vocabulary": 40, "model.decoder.vocabulary": 40},
+     "set --model.encoder.vocabulary 33 --model.decoder.vocabulary 33"),
+    ({"model.decoder.head": None}, "Denoising needs model.decoder.head=LanguageHead"),
+    ({"mesh.tensor": 8}, "mesh.tensor 8 must divide model.decoder.heads 4"),
+])  # fmt: skip
+def test_what_an_encoder_decoder_needs_is_told_by_its_own_fields(changes, words):
+    experiment = load_experiment(f"{ROOT}/{PROTT5}:smoke")
+    for path, value in changes.items():
+        experiment = replaced_at(experiment, path.split("."), value)
+    with pytest.raises(UserError, match=re.escape(words)):
+        experiment.check(8)
+
+
+def replaced_at(record, path, value):
+    """A dataclass with one field of its parts changed."""
+    name, *rest = path
+    value = replaced_at(getattr(record, name), rest, value) if rest else value
+    return dataclasses.replace(record, **{name: value})
 
 
 @pytest.mark.slow

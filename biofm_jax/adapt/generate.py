@@ -40,60 +40,6 @@ class Generated:
     score: float | None = None
 
 
-def read_prompts(encoder: Encoder, texts: Sequence[str]) -> list[np.ndarray]:
-    """Ids of the beginnings of sequences: with cls where there is one, without eos.
-
-    A beginning need be no valid text of its modality (half a SMILES is none), so it is not
-    cleaned, only read.
-
-    Raises:
-        UserError: a text that the tokenizer cannot read, or an empty one where the vocabulary has
-            no cls token to begin with.
-    """
-    tokenizer = encoder.data.tokenizer()
-    vocabulary = tokenizer.vocabulary
-    prompts = []
-    for number, text in enumerate(texts, 1):
-        tokens = tokenizer.encode(text)
-        tokens = tokens[:-1] if vocabulary.eos >= 0 else tokens
-        if not len(tokens):
-            raise UserError(
-                f"prompt {number} is empty, and the vocabulary of {encoder.name} has no cls token "
-                "to begin with; give at least one token"
-            )
-        if vocabulary.unk >= 0 and (tokens == vocabulary.unk).any():
-            at = int(np.argmax(tokens == vocabulary.unk))
-            raise UserError(
-                f"prompt {number}, {text[:60]!r}: token {at} is unknown to the tokenizer of "
-                f"{encoder.name} ({encoder.data.kind}); correct it"
-            )
-        prompts.append(tokens)
-    return prompts
-
-
-def rules(encoder: Encoder, stop: Sequence[str] = (), **options) -> Sampling:
-    """`Sampling` for a model's vocabulary: ends at eos, chooses no other special token.
-
-    Args:
-        encoder: the model.
-        stop: texts of further tokens that end a sequence.
-        **options: fields of `Sampling`.
-
-    Raises:
-        UserError: no such token, or a field out of its range.
-    """
-    vocabulary = encoder.data.tokenizer().vocabulary
-    ids = {token: number for number, token in enumerate(vocabulary.tokens)}
-    if unknown := [token for token in stop if token not in ids]:
-        raise UserError(
-            f"stop {unknown[0]!r} is not one token of {encoder.name}; its tokens are "
-            f"{' '.join(vocabulary.tokens[i] for i in vocabulary.regular[:30])} ..."
-        )
-    ends = {vocabulary.eos} - {-1} | {ids[token] for token in stop}
-    banned = set(vocabulary.special) - ends
-    return Sampling(stop=tuple(sorted(ends)), banned=tuple(sorted(banned)), **options)
-
-
 def generate(
     encoder: Encoder,
     prompts: Sequence[np.ndarray],

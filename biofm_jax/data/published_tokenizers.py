@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from biofm_jax.data.esm_tokenizer import read_esm_tokenizer
+from biofm_jax.data.molgpt_tokenizer import read_molgpt
 from biofm_jax.data.sentencepiece_text import read_pieces
 from biofm_jax.data.special_tokens import (
     ADDED,
@@ -26,8 +27,9 @@ from biofm_jax.errors import UserError
 
 WHOLE, WORDS, BPE = "tokenizer.json", "vocab.txt", ("vocab.json", "merges.txt")
 PIECES, MODEL = ("spiece.model", "tokenizer.model"), "config.json"
+STOI = ("moses2_stoi.json", "guacamol2_stoi.json")
 # What belongs to a tokenizer; `config.json` belongs to the model, and is only looked at.
-FILES = (WHOLE, WORDS, *BPE, *PIECES, CONFIG, MAP, ADDED)
+FILES = (WHOLE, WORDS, *BPE, *PIECES, *STOI, CONFIG, MAP, ADDED)
 
 
 def load_tokenizer(folder: str | Path, family: str | None = None) -> Tokenizer:
@@ -36,8 +38,8 @@ def load_tokenizer(folder: str | Path, family: str | None = None) -> Tokenizer:
     Which algorithm: `tokenizer_class` of tokenizer_config.json or `model_type` of config.json
     where they name ESM, BioGPT or RoBERTa; then tokenizer.json, vocab.txt (ESM's if it has <cls>,
     else BERT's), vocab.json with merges.txt (RoBERTa's if it has <s>, else GPT-2's), spiece.model
-    or tokenizer.model (T5's unigram or LLaMA's BPE). The same unchanged folder gives the same
-    object.
+    or tokenizer.model (T5's unigram or LLaMA's BPE), one of MolGPT's two lists. The same unchanged
+    folder gives the same object.
 
     Args:
         folder: holds the files.
@@ -91,6 +93,10 @@ def _read(folder: Path, names: set[str]) -> Tokenizer:
     for name in PIECES:
         if name in names:
             return read_pieces(folder / name, specials)
+    if lists := [name for name in STOI if name in names]:
+        if len(lists) > 1:
+            raise UserError(f"{folder}: holds {' and '.join(lists)}; name a folder with one")
+        return read_molgpt(folder / lists[0])
     raise UserError(
         f"{folder}: no tokenizer; copy {WHOLE}, or {WORDS}, or {' and '.join(BPE)}, or {PIECES[0]} "
         "of the published model there"

@@ -131,9 +131,13 @@ def take_rows(cache: Cache, rows: Int32[ArrayLike, " n"]) -> Cache:
     return Cache(cache.keys[:, rows], cache.values[:, rows], cache.lengths[rows], source)
 
 
-def cache_bytes(spec, rows: int, size: int) -> int:
-    """Memory of a cache of so many rows with room for `size` tokens each."""
-    numbers = 2 * spec.layers * rows * size * spec.key_heads * spec.head_size
+def cache_bytes(spec, rows: int, size: int, source: int = 0) -> int:
+    """Memory of a cache of so many rows with room for `size` tokens each.
+
+    Of an encoder-decoder, beside what its decoder keeps of `source` tokens of each row.
+    """
+    stack = spec.decoder if isinstance(spec, EncoderDecoderSpec) else spec
+    numbers = 2 * stack.layers * rows * (size + source) * stack.key_heads * stack.head_size
     return numbers * spec.compute_dtype.itemsize
 
 

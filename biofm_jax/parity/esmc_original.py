@@ -14,65 +14,89 @@ from torch import nn
 from torch.nn import functional
 
 
+class SwiGlu(nn.Module):
+    """The first half of the numbers gates the second."""
+
+    def forward(self, x):
+        """(..., 2 f) -> (..., f)."""
+        gate, value = x.chunk(2, dim=-1)
+        return functional.silu(gate) * value
+
+
+def attention(heads: int, width: int, first: nn.Module) -> nn.Module:
+    """The parts of an attention; `first` is the norm with the fused product behind it."""
+    made = nn.Module()
+    made.heads, made.layernorm_qkv = heads, first
+    made.out_proj = nn.Linear(width, width, bias=False)
+    made.q_ln = nn.LayerNorm(width, bias=False)
+    made.k_ln = nn.LayerNorm(width, bias=False)
+    return made
+
+
+def head(width: int, vocabulary: int) -> nn.Sequential:
+    """From hidden states to logits."""
+    return nn.Sequential(
+        nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, vocabulary)
+    )
+
+
+def run(embed: nn.Module, stack: nn.Module, head: nn.Module, tokens, mask) -> SimpleNamespace:
+    """Logits (b, t, v) and hidden states; padding is seen by no other token."""
+    scale = math.sqrt(len(stack.blocks) / 36)
+    hidden = embed(tokens)
+    states = [hidden]
+    for block in stack.blocks:
+        hidden = hidden + _attend(block.attn, hidden, mask) / scale
+        hidden = hidden + block.ffn(hidden) / scale
+        states.append(hidden)
+    states[-1] = stack.norm(hidden)
+    return SimpleNamespace(logits=head(states[-1]), hidden_states=states)
+
+
 class EsmC(nn.Module):
     """A masked language model of proteins; the names of its tensors are the released ones."""
 
     def __init__(self, vocabulary: int, layers: int, width: int, heads: int, feedforward: int):
         super().__init__()
-        self.heads, self.scale = heads, math.sqrt(layers / 36)
         self.embed = nn.Embedding(vocabulary, width)
         self.transformer = nn.Module()
         self.transformer.blocks = nn.ModuleList()
         for _ in range(layers):
-            block, attention = nn.Module(), nn.Module()
-            attention.layernorm_qkv = nn.Sequential(
-                nn.LayerNorm(width), nn.Linear(width, 3 * width, bias=False)
-            )
-            attention.out_proj = nn.Linear(width, width, bias=False)
-            attention.q_ln = nn.LayerNorm(width, bias=False)
-            attention.k_ln = nn.LayerNorm(width, bias=False)
-            block.attn = attention
+            block = nn.Module()
+            first = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 3 * width, bias=False))
+            block.attn = attention(heads, width, first)
             block.ffn = nn.Sequential(
                 nn.LayerNorm(width),
                 nn.Linear(width, 2 * feedforward, bias=False),
-                nn.Identity(),
+                SwiGlu(),
                 nn.Linear(feedforward, width, bias=False),
             )
             self.transformer.blocks.append(block)
         self.transformer.norm = nn.LayerNorm(width, bias=False)
-        self.sequence_head = nn.Sequential(
-            nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, vocabulary)
-        )
+        self.sequence_head = head(width, vocabulary)
 
     def forward(self, input_ids, attention_mask, output_hidden_states=True):
-        """Logits (b, t, v) and hidden states; padding is seen by no other token."""
-        hidden = self.embed(input_ids)
-        states = [hidden]
-        for block in self.transformer.blocks:
-            hidden = hidden + self._attend(block.attn, hidden, attention_mask) / self.scale
-            gate, value = block.ffn[1](block.ffn[0](hidden)).chunk(2, dim=-1)
-            hidden = hidden + block.ffn[3](functional.silu(gate) * value) / self.scale
-            states.append(hidden)
-        states[-1] = self.transformer.norm(hidden)
-        return SimpleNamespace(logits=self.sequence_head(states[-1]), hidden_states=states)
-
-    def _attend(self, attention, hidden, mask):
-        query, key, value = attention.layernorm_qkv(hidden).chunk(3, dim=-1)
-        query, key = attention.q_ln(query), attention.k_ln(key)
-        size = hidden.shape[-1] // self.heads
-        outputs = []
-        for head in range(self.heads):
-            columns = slice(head * size, (head + 1) * size)
-            q, k = _rotated(query[:, :, columns]), _rotated(key[:, :, columns])
-            scores = q @ k.transpose(1, 2) / math.sqrt(size)
-            scores = scores.masked_fill(mask[:, None] == 0, -1e30)
-            outputs.append(torch.softmax(scores, dim=-1) @ value[:, :, columns])
-        return attention.out_proj(torch.cat(outputs, dim=-1))
+        """As `run`."""
+        return run(self.embed, self.transformer, self.sequence_head, input_ids, attention_mask)
 
     def save_pretrained(self, folder: Path) -> None:
         """Write one torch file of tensors; the release has no configuration file."""
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(self.state_dict(), folder / "esmc_2024_12_v0.pth")
+
+
+def _attend(attention, hidden, mask):
+    query, key, value = attention.layernorm_qkv(hidden).chunk(3, dim=-1)
+    query, key = attention.q_ln(query), attention.k_ln(key)
+    size = hidden.shape[-1] // attention.heads
+    outputs = []
+    for number in range(attention.heads):
+        columns = slice(number * size, (number + 1) * size)
+        q, k = _rotated(query[:, :, columns]), _rotated(key[:, :, columns])
+        scores = q @ k.transpose(1, 2) / math.sqrt(size)
+        scores = scores.masked_fill(mask[:, None] == 0, -1e30)
+        outputs.append(torch.softmax(scores, dim=-1) @ value[:, :, columns])
+    return attention.out_proj(torch.cat(outputs, dim=-1))
 
 
 def _rotated(x):

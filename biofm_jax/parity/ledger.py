@@ -15,21 +15,11 @@ import numpy as np
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.results import package_versions
 from biofm_jax.files import write_whole
-from biofm_jax.models.api import Model
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
-from biofm_jax.parity.measures import (
-    GRADIENTS,
-    OUTPUTS,
-    against_reference,
-    bf16_deviation,
-    cached,
-    invariances,
-    worst,
-)
-from biofm_jax.parity.references import Reference, expected, random_tokens
+from biofm_jax.parity.measures import GRADIENTS, OUTPUTS, measures, worst
+from biofm_jax.parity.references import Reference
 from biofm_jax.zoo.config import read_config
 from biofm_jax.zoo.exporting import published_tensors
-from biofm_jax.zoo.family import Family
 from biofm_jax.zoo.importing import Plan, plan_import, read_params
 from biofm_jax.zoo.registry import PUBLISHED
 from biofm_jax.zoo.weights import InMemory, Weights, open_weights
@@ -115,20 +105,9 @@ def measure(reference: Reference) -> Measured:
             "round trip": round_trip_failures(weights, plan, params),
             "strict": strictness_failures(weights, plan),
         }
-    compare = reference.measures or _measures
-    figures |= compare(plan.spec.build(), params, model, family)
+    figures |= measures(plan.spec.build(), params, model, family)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     return Measured(family.name, reference.variant, family.reference, figures, count)
-
-
-def _measures(ours: Model, params, model, family: Family) -> dict[str, float]:
-    """Of one stack with logits."""
-    tokens = random_tokens()
-    figures = against_reference(ours, params, expected(model, tokens), family)
-    figures |= invariances(ours, params, tokens)
-    if ours.spec.causal:
-        figures["cached"] = cached(ours, params, tokens)
-    return figures | {"bf16": bf16_deviation(ours.spec, params, tokens)}
 
 
 def round_trip_failures(weights: Weights, plan: Plan, params) -> int:

@@ -2,13 +2,14 @@
 
 from biofm_jax.parity.references import MASK, PAD, VOCABULARY, Reference, randomised
 from biofm_jax.parity.t5_models import t5_references
+from biofm_jax.parity.written_models import written_references
 from biofm_jax.zoo.bert import BERT, MEGATRON, ROBERTA
 from biofm_jax.zoo.biogpt import BIOGPT
 from biofm_jax.zoo.esm import ESM
-from biofm_jax.zoo.esmc import ESMC, ESMC_RELEASED
+from biofm_jax.zoo.esmc import ESMC
 from biofm_jax.zoo.family import Family
 from biofm_jax.zoo.gpt2 import GPT2
-from biofm_jax.zoo.gptj import GPTJ, PROGEN2
+from biofm_jax.zoo.gptj import GPTJ
 from biofm_jax.zoo.llama import LLAMA, MISTRAL
 from biofm_jax.zoo.modernbert import MODERNBERT
 
@@ -129,36 +130,6 @@ def _causal() -> list[Reference]:
     return found
 
 
-def _written() -> list[Reference]:
-    """References that are written out here, where no library maintains one."""
-
-    def progen2(width: int, rotated: int, feedforward: int):
-        def build():
-            from biofm_jax.parity.progen2 import ProGen2
-
-            return randomised(ProGen2(VOCABULARY, LAYERS, width, 8, rotated, feedforward))
-
-        return build
-
-    def esmc(heads: int, width: int):
-        def build():
-            from biofm_jax.parity.esmc_original import EsmC
-
-            return randomised(EsmC(VOCABULARY, LAYERS, width, heads, FEEDFORWARD))
-
-        return build
-
-    def config(heads: int, width: int) -> dict:
-        return dict(vocab_size=VOCABULARY, hidden_act="silu", **_sizes(heads, width))
-
-    return [
-        Reference(ESMC_RELEASED, "4 heads of 16", esmc(*SMALL), config(*SMALL)),
-        Reference(ESMC_RELEASED, "2 heads of 24", esmc(*WIDE), config(*WIDE)),
-        Reference(PROGEN2, "8 heads of 8", progen2(64, 4, FEEDFORWARD)),
-        Reference(PROGEN2, "8 heads of 12", progen2(96, 8, 4 * 96)),
-    ]
-
-
 def references() -> list[Reference]:
     """Every reference: of transformers, and written out."""
-    return [*_esm(), *_bert_like(), *_modern(), *_causal(), *_written(), *t5_references()]
+    return [*_esm(), *_bert_like(), *_modern(), *_causal(), *written_references(), *t5_references()]

@@ -25,34 +25,12 @@ class Reference:
         build: makes a torch module in evaluation mode whose parameters are drawn anew, and which
             writes its published files with `save_pretrained(folder)`.
         config: where the published files have no configuration.
-        measures: `(ours, params, theirs, family) -> figures`, where not the usual ones.
     """
 
     family: Family
     variant: str
     build: Callable[[], Any]
     config: dict | None = None
-    measures: Callable[..., dict[str, float]] | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Expected:
-    """What a reference says of one batch.
-
-    Attributes:
-        tokens: (b, t) int32, `PAD` behind each row.
-        weight: (b, t, v) float32; the loss is the sum of logits times this, 0 at padding.
-        logits: (b, t, v).
-        hidden: n + 1 arrays (b, t, d): embeddings, and after each block; the last one after the
-            final norm.
-        gradients: of the loss, by the published name of the parameter.
-    """
-
-    tokens: np.ndarray
-    weight: np.ndarray
-    logits: np.ndarray
-    hidden: list[np.ndarray]
-    gradients: dict[str, np.ndarray]
 
 
 def random_tokens(vocabulary: int = VOCABULARY) -> np.ndarray:
@@ -79,31 +57,6 @@ def randomised(model: Any) -> Any:
             spread = 0.1 if parameter.ndim == 1 else 0.5 * parameter.shape[-1] ** -0.5
             parameter.copy_(offset + spread * torch.randn_like(parameter))
     return model.eval()
-
-
-def expected(model: Any, tokens: np.ndarray) -> Expected:
-    """Run the reference on a batch, and its loss backwards."""
-    import torch
-
-    real = tokens != PAD
-    ids = torch.from_numpy(tokens.astype(np.int64))
-    mask = torch.from_numpy(real.astype(np.int64))
-    model.zero_grad()
-    out = model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
-    rng = np.random.default_rng(1)
-    weight = rng.normal(size=out.logits.shape).astype(np.float32) * real[:, :, None]
-    (out.logits * torch.from_numpy(weight)).sum().backward()
-    return Expected(
-        tokens=tokens,
-        weight=weight,
-        logits=out.logits.detach().numpy(),
-        hidden=[state.detach().numpy() for state in out.hidden_states],
-        gradients={
-            name: parameter.grad.numpy()
-            for name, parameter in model.named_parameters()
-            if parameter.grad is not None
-        },
-    )
 
 
 def require_peers() -> None:

@@ -1,10 +1,8 @@
 """Small T5 models: two head widths, tied and untied, and an encoder alone."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from biofm_jax.parity.pairs import measures
 from biofm_jax.parity.references import PAD, VOCABULARY, Reference, randomised
 from biofm_jax.zoo.t5 import T5, T5_ENCODER
 
@@ -45,10 +43,9 @@ def t5_references() -> list[Reference]:
     """The references of the T5 families."""
     whole, encoder = "T5ForConditionalGeneration", "T5EncoderModel"
     gated = dict(feed_forward_proj="gated-gelu")
-    found = [
+    return [
         Reference(T5, "4 heads of 16, relu", _build(whole, num_decoder_layers=2, **SMALL)),
         Reference(T5, "2 heads of 24, gated, untied head", _build(whole, False, **gated, **WIDE)),
         Reference(T5_ENCODER, "4 heads of 16, relu", _build(encoder, **SMALL)),
         Reference(T5_ENCODER, "2 heads of 24, gated", _build(encoder, **gated, **WIDE)),
     ]
-    return [dataclasses.replace(each, measures=measures) for each in found]

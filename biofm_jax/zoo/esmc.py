@@ -1,15 +1,18 @@
 """ESM C: masked language models of proteins.
 
 Source: ESM Team 2024, "ESM Cambrian", evolutionaryscale.ai/blog/esm-cambrian. Tensor names and
-`config.json` are those of transformers' `esmc`.
+`config.json` are those of transformers' `esmc`; those that its authors released, and those at their
+later hub (github.com/Biohub/esm), are other layouts of the same models.
 """
+
+from collections.abc import Iterable
 
 from biofm_jax.models.heads import LanguageHead
 from biofm_jax.models.transformer import Biases, TransformerSpec
 from biofm_jax.zoo.config import activation, published_activation, refuse_other
 from biofm_jax.zoo.family import Family
 from biofm_jax.zoo.llama import gated_blocks, rotary
-from biofm_jax.zoo.tensors import Flat, Tensor, dense, norm
+from biofm_jax.zoo.tensors import Flat, Linear, Tensor, dense, norm
 
 # The depth at which a branch is added as it is; deeper stacks add less of each.
 UNSCALED_LAYERS = 36
@@ -34,8 +37,22 @@ def tensors(spec: TransformerSpec) -> list[Tensor]:
     return table
 
 
+# Fields of Biohub's files by those of transformers.
+BIOHUB_FIELDS = {
+    "num_hidden_layers": "n_layers", "hidden_size": "d_model", "num_attention_heads": "n_heads",
+}  # fmt: skip
+
+
 def spec_of(config: dict) -> TransformerSpec:
-    """The architecture that a `config.json` describes."""
+    """The architecture that a `config.json` describes.
+
+    One of Biohub's has other names of the sizes, and leaves out what all ESM C models share: the
+    activation, and the feed-forward of 8/3 of the width, rounded up to a multiple of 256.
+    """
+    if "d_model" in config:
+        named = {name: config[theirs] for name, theirs in BIOHUB_FIELDS.items()}
+        inner = int((8 / 3 * config["d_model"] + 255) // 256 * 256)
+        config = {"intermediate_size": inner, "hidden_act": "silu"} | config | named
     layers, heads = config["num_hidden_layers"], config["num_attention_heads"]
     refuse_other(
         config,
@@ -82,26 +99,46 @@ def config_of(spec: TransformerSpec) -> dict:
 def released_tensors(spec: TransformerSpec) -> list[Tensor]:
     """The table of the files that ESM C's authors released (`esmc_300m_2024_12_v0.pth`)."""
     layer = "transformer.blocks.{i}"
-    table = [
-        Tensor("embed.weight", "embed/tokens", Flat(1)),
+    return [
         *norm(f"{layer}.attn.layernorm_qkv.0", "blocks/attention_norm"),
         *dense(f"{layer}.attn.layernorm_qkv.1", "blocks/attention/qkv", bias=False),
-        *norm(f"{layer}.attn.q_ln", "blocks/attention/q_norm", bias=False),
-        *norm(f"{layer}.attn.k_ln", "blocks/attention/k_norm", bias=False),
-        *dense(f"{layer}.attn.out_proj", "blocks/attention/out", 2, bias=False),
         *norm(f"{layer}.ffn.0", "blocks/feedforward_norm"),
         *dense(f"{layer}.ffn.1", "blocks/feedforward/up", bias=False),
         *dense(f"{layer}.ffn.3", "blocks/feedforward/down", bias=False),
-        *norm("transformer.norm", "final_norm", bias=False),
+        *_around_fused(spec, "", "sequence_head"),
     ]
-    if spec.head is not None:
-        table += [
-            *dense("sequence_head.0", "head/transform"),
-            *norm("sequence_head.2", "head/norm"),
-            Tensor("sequence_head.3.weight", "head/tokens", Flat(1)),
-            Tensor("sequence_head.3.bias", "head/bias"),
-        ]
+
+
+def biohub_tensors(spec: TransformerSpec) -> list[Tensor]:
+    """The table of Biohub's files: parameters of Transformer Engine's fused modules."""
+    layer = "esmc.transformer.blocks.{i}"
+    attention, feedforward = f"{layer}.attn.layernorm_qkv", f"{layer}.ffn"
+    table = [*_around_fused(spec, "esmc.", "lm_head")]
+    for module, path in ((attention, "attention_norm"), (feedforward, "feedforward_norm")):
+        table.append(Tensor(f"{module}.layer_norm_weight", f"blocks/{path}/scale"))
+        table.append(Tensor(f"{module}.layer_norm_bias", f"blocks/{path}/bias"))
+    for name, path in (
+        (f"{attention}.weight", "attention/qkv"),
+        (f"{feedforward}.fc1_weight", "feedforward/up"),
+        (f"{feedforward}.fc2_weight", "feedforward/down"),
+    ):
+        table.append(Tensor(name, f"blocks/{path}/kernel", Linear()))
     return table
+
+
+def _around_fused(spec: TransformerSpec, prefix: str, head: str) -> Iterable[Tensor]:
+    """What both layouts name alike, behind the prefix of the body and that of the head."""
+    layer = f"{prefix}transformer.blocks.{{i}}.attn"
+    yield Tensor(f"{prefix}embed.weight", "embed/tokens", Flat(1))
+    yield from norm(f"{layer}.q_ln", "blocks/attention/q_norm", bias=False)
+    yield from norm(f"{layer}.k_ln", "blocks/attention/k_norm", bias=False)
+    yield from dense(f"{layer}.out_proj", "blocks/attention/out", 2, bias=False)
+    yield from norm(f"{prefix}transformer.norm", "final_norm", bias=False)
+    if spec.head is not None:
+        yield from dense(f"{head}.0", "head/transform")
+        yield from norm(f"{head}.2", "head/norm")
+        yield Tensor(f"{head}.3.weight", "head/tokens", Flat(1))
+        yield Tensor(f"{head}.3.bias", "head/bias")
 
 
 ESMC = Family(
@@ -113,7 +150,7 @@ ESMC = Family(
     head=("lm_head.",),
     left_out=(r"rotary_emb\.(original_)?inv_freq$",),  # computed
     reference="transformers EsmcForMaskedLM",
-    other_layouts=("esmc-released",),
+    other_layouts=("esmc-released", "esmc-biohub"),
 )
 ESMC_RELEASED = Family(
     name="esmc-released",
@@ -123,4 +160,15 @@ ESMC_RELEASED = Family(
     prefix="",
     head=("sequence_head.",),
     reference="written: biofm_jax/parity/esmc_original.py",
+)
+ESMC_BIOHUB = Family(
+    name="esmc-biohub",
+    tensors=biohub_tensors,
+    spec_of=spec_of,
+    config_of=config_of,
+    prefix="esmc.",
+    head=("lm_head.",),
+    left_out=(r"\._extra_state$",),  # scales of 8-bit products, empty in these files
+    model_type="esmc",
+    reference="written: biofm_jax/parity/esmc_biohub.py",
 )

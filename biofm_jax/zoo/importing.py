@@ -154,10 +154,12 @@ def read_params(
             continue
         pair = [weights.read(plan.names[name]) for name in (copy, original)]
         if not np.array_equal(*(_bits(array) for array in pair)):
+            of_head = copy.startswith(plan.family.head)
             raise UserError(
                 f"{copy} differs from {original}, to which it is tied in {plan.family.name}: "
-                'give the config.json that says "tie_word_embeddings": false'
-            )
+                + ('give the config.json that says "tie_word_embeddings": false' if of_head else
+                   "there is one table for both, so the checkpoint is damaged or of another model")
+            )  # fmt: skip
     target = None if shardings is None else by_path(shardings)
     leaves = {
         path: _empty(path, shape, None if target is None else target[path])

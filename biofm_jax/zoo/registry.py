@@ -16,19 +16,21 @@ from biofm_jax.models.transformer import TransformerSpec
 from biofm_jax.zoo.bert import BERT, MEGATRON, ROBERTA
 from biofm_jax.zoo.biogpt import BIOGPT
 from biofm_jax.zoo.esm import ESM
-from biofm_jax.zoo.esmc import ESMC, ESMC_RELEASED
+from biofm_jax.zoo.esmc import ESMC, ESMC_BIOHUB, ESMC_RELEASED
+from biofm_jax.zoo.ethos import ETHOS
 from biofm_jax.zoo.family import Family, Published, canonical_names
 from biofm_jax.zoo.gpt2 import GPT2
 from biofm_jax.zoo.gptj import GPTJ, PROGEN2
 from biofm_jax.zoo.importing import model_places
 from biofm_jax.zoo.llama import LLAMA, MISTRAL
 from biofm_jax.zoo.modernbert import MODERNBERT
+from biofm_jax.zoo.molgpt import MOLGPT
 from biofm_jax.zoo.t5 import T5, T5_ENCODER
 
 FAMILIES: dict[str, Family] = {
     family.name: family
-    for family in (ESM, ESMC, ESMC_RELEASED, BERT, ROBERTA, MEGATRON, MODERNBERT, GPT2, GPTJ,
-                   PROGEN2, BIOGPT, LLAMA, MISTRAL, T5, T5_ENCODER)
+    for family in (ESM, ESMC, ESMC_RELEASED, ESMC_BIOHUB, BERT, ROBERTA, MEGATRON, MODERNBERT, GPT2,
+                   MOLGPT, ETHOS, GPTJ, PROGEN2, BIOGPT, LLAMA, MISTRAL, T5, T5_ENCODER)
 }  # fmt: skip
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from biofm_jax.adapt.beam import Beams
 from biofm_jax.adapt.encoder import Encoder
-from biofm_jax.adapt.generate import generate, read_prompts, rules
+from biofm_jax.adapt.generate import generate
 from biofm_jax.adapt.likelihood import next_token_log_likelihood
+from biofm_jax.adapt.prompts import read_prompts, rules
 from biofm_jax.adapt.sampling import choose, process, tokens_seen
 from biofm_jax.data.batch import Batch
 from biofm_jax.data.protein import ProteinData

@@ -1,12 +1,14 @@
 """Every family against its reference; the committed table says what this finds."""
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from biofm_jax.cli import main
 from biofm_jax.errors import UserError
 from biofm_jax.parity.ledger import BARS, Measured, chosen, measure, read_ledger, write_ledger
 from biofm_jax.parity.measures import gradient_error, worst
@@ -77,6 +79,15 @@ def test_a_nan_among_figures_is_a_miss():
     assert gradient_error(np.full(3, np.nan), np.zeros(3)) == 1.0
     assert gradient_error(np.zeros(3), np.zeros(3)) == 0.0
     assert Measured("esm", "", "", {"gradients": math.nan}, 1).misses == ["gradients"]
+
+
+def test_a_dry_run_lists_what_would_be_measured(capsys, tmp_path):
+    out = tmp_path / "PARITY.md"
+    arguments = ["parity", "progen", "--dry-run", "True", "--json", "True", "--out", str(out)]
+    assert main(arguments) == 0 and not out.exists()
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["variant"] for row in rows] == ["8 heads of 8", "8 heads of 12"]
+    assert {row["reference"] for row in rows} == {FAMILIES["progen"].reference}
 
 
 def test_unknown_families_are_named():

@@ -13,8 +13,8 @@ from biofm_jax.errors import UserError
 from biofm_jax.models import cache as cached
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.positions import Relative, relative_buckets
-from biofm_jax.parity.measures import padded_batch
 from biofm_jax.parity.references import PAD, random_tokens
+from biofm_jax.parity.rows import padded_batch
 from biofm_jax.parity.t5_models import t5_references
 from biofm_jax.zoo.config import read_config
 from biofm_jax.zoo.exporting import published_tensors
@@ -79,8 +79,12 @@ def test_what_a_checkpoint_may_hold_besides(imported):
     held[unread] = np.ones((16, 4), np.float32)
     again = params_of(held, T5, plan.spec)
     np.testing.assert_array_equal(again["embed"]["tokens"], params["embed"]["tokens"])
+    held["encoder.embed_tokens.weight"][0, 0] += 1
+    with pytest.raises(UserError, match=r"encoder\.embed_tokens\.weight differs .* one table for"):
+        params_of(held, T5, plan.spec)
+    held["encoder.embed_tokens.weight"][0, 0] -= 1
     held["lm_head.weight"][0, 0] += 1
-    with pytest.raises(UserError, match=r"lm_head\.weight differs from shared\.weight"):
+    with pytest.raises(UserError, match=r"lm_head\.weight differs .*tie_word_embeddings"):
         params_of(held, T5, plan.spec)
     spec = T5.spec_of({**config, "tie_word_embeddings": False})
     assert not spec.head.tied and spec.head.scale == 1.0

@@ -102,6 +102,12 @@ ROPE = {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 2.0}
     ("modernbert", "layer_types", ["full_attention", "chunked_attention"] * 11),
     ("gpt2", "scale_attn_weights", False),
     ("gpt2", "add_cross_attention", True),
+    ("molgpt", "num_props", 2),
+    ("molgpt", "scaffold", True),
+    ("molgpt", "lstm", True),
+    ("ethos", "bias", "final"),
+    ("ethos", "n_inner", 100),
+    ("ethos", "activation_function", "mish"),
     ("progen", "rotary_dim", None),
     ("progen", "n_head", 4),
     ("progen", "tie_word_embeddings", True),
@@ -147,6 +153,25 @@ def test_progen2s_other_names():
     names = {"n_embd": "embed_dim", "vocab_size": "vocab_size_emb"}
     config = {names.get(name, name): value for name, value in model.config.items()}
     assert model.family.spec_of(config | {"vocab_size_lm_head": 51200}) == model.spec
+
+
+def test_biohubs_names_of_esm_cs_sizes():
+    for name in ("esmc_300m", "esmc_600m", "esmc_6b"):
+        model = PUBLISHED[name]
+        sizes = {"hidden_size": "d_model", "num_hidden_layers": "n_layers",
+                 "num_attention_heads": "n_heads"}  # fmt: skip
+        config = {theirs: model.config[ours] for ours, theirs in sizes.items()}
+        config |= {"vocab_size": 64, "mask_token_id": 32, "pad_token_id": 1}
+        assert model.family.spec_of(config) == model.spec
+        with pytest.raises(KeyError, match="n_heads"):
+            model.family.spec_of({n: v for n, v in config.items() if n != "n_heads"})
+
+
+def test_ethoss_two_configurations():
+    config = PUBLISHED["ethos_mimic_iv"].config
+    second = {"n_positions" if n == "block_size" else n: v for n, v in config.items()}
+    second |= {"n_inner": None, "activation_function": "gelu", "resid_pdrop": second.pop("dropout")}
+    assert FAMILIES["ethos"].spec_of(second) == PUBLISHED["ethos_mimic_iv"].spec
 
 
 @pytest.mark.parametrize("said", [

@@ -7,9 +7,9 @@ import pytest
 from published_examples import CONFIGS, HALVES, spec_of, tensors_of
 
 from biofm_jax.errors import UserError
-from biofm_jax.parity.measures import padded_batch
+from biofm_jax.parity.rows import padded_batch
 from biofm_jax.train.mesh import MeshSpec, parameter_shardings
-from biofm_jax.zoo.esmc import ESMC, ESMC_RELEASED
+from biofm_jax.zoo.esmc import ESMC, ESMC_BIOHUB, ESMC_RELEASED
 from biofm_jax.zoo.exporting import published_tensors
 from biofm_jax.zoo.importing import model_places, params_of, plan_import, read_params
 from biofm_jax.zoo.registry import layout_of
@@ -98,7 +98,7 @@ def test_the_layout_is_told_by_the_names():
     config = dict(vocab_size=33, num_hidden_layers=2, hidden_size=16, num_attention_heads=2,
                   intermediate_size=24, hidden_act="silu")  # fmt: skip
     spec = ESMC.spec_of(config)
-    for family in (ESMC, ESMC_RELEASED):
+    for family in (ESMC, ESMC_RELEASED, ESMC_BIOHUB):
         names = [place.name for place in model_places(family, spec)]
         assert layout_of(names, ESMC, spec) is family
     assert layout_of(["nothing of it"], ESMC, spec) is ESMC

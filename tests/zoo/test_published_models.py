@@ -8,6 +8,8 @@ import torch
 import transformers
 
 from biofm_jax.errors import UserError
+from biofm_jax.parity.ethos import Ethos
+from biofm_jax.parity.molgpt import MolGpt
 from biofm_jax.zoo.esm import ESM2
 from biofm_jax.zoo.exporting import same_architecture
 from biofm_jax.zoo.importing import model_places, model_shapes
@@ -31,6 +33,27 @@ CLASSES = {
 }
 
 
+def _written(kind, *more):
+    """A reference that is written out, from the fields of a configuration."""
+    names = ("vocab_size", "n_layer", "n_embd", "n_head", *more, "block_size")
+    return lambda config: kind(*(config[name] for name in names))
+
+
+WRITTEN = {"molgpt": _written(MolGpt), "ethos": _written(Ethos, "bias")}
+
+
+def theirs(model):
+    """The reference's own model, without memory."""
+    with torch.device("meta"):
+        if model.family.name in WRITTEN:
+            return WRITTEN[model.family.name](model.config)
+        config, kind = (getattr(transformers, name) for name in CLASSES[model.family.name])
+        fields = {name: value for name, value in model.config.items()}
+        if model.family.name == "modernbert":
+            fields = {name: value for name, value in fields.items() if "theta" not in name}
+        return kind(config(**fields))
+
+
 def ours(model) -> int:
     spec = model.spec
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(model_shapes(spec)))
@@ -41,15 +64,10 @@ def ours(model) -> int:
 @pytest.mark.parametrize("model", PUBLISHED.values(), ids=lambda model: model.name)
 def test_parameter_counts(model):
     assert ours(model) == model.parameters
-    config, kind = (getattr(transformers, name) for name in CLASSES[model.family.name])
-    fields = {name: value for name, value in model.config.items()}
-    if model.family.name == "modernbert":
-        fields = {name: value for name, value in fields.items() if "theta" not in name}
-    with torch.device("meta"):
-        theirs = kind(config(**fields))
     aside = {"contact_head", "predictions.decoder.bias"}
-    named = {name: p for name, p in theirs.named_parameters() if not any(a in name for a in aside)}
-    assert sum(p.numel() for p in named.values()) == model.parameters
+    parameters = theirs(model).named_parameters()
+    counted = [p.numel() for name, p in parameters if not any(a in name for a in aside)]
+    assert sum(counted) == model.parameters
 
 
 @pytest.mark.parametrize("model", PUBLISHED.values(), ids=lambda model: model.name)
@@ -80,7 +98,8 @@ def test_experiments_have_the_published_shapes(size):
 
 
 def test_names_and_facts():
-    assert set(CLASSES) | {"gptj", "esmc-released"} == set(FAMILIES)
+    layouts = {"gptj", "esmc-released", "esmc-biohub"}
+    assert set(CLASSES) | set(WRITTEN) | layouts == set(FAMILIES)
     for model in PUBLISHED.values():
         assert model.source and model.licence and model.citation and model.tokens > 0
     with pytest.raises(UserError, match="esm2_8m"):

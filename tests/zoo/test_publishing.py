@@ -100,7 +100,8 @@ def test_an_import_embeds_and_its_mean_leaves_specials_out(published, tmp_path):
 def test_what_was_trained_here_loads_elsewhere(published, tmp_path):
     main(["import", "esm", str(published), str(tmp_path / "model"), "--modality", "protein"])
     encoder = load_encoder(str(tmp_path / "model"))
-    from biofm_jax.parity.measures import padded_batch, relative_error
+    from biofm_jax.parity.measures import relative_error
+    from biofm_jax.parity.rows import padded_batch
     from biofm_jax.zoo.exporting import export_params
     from biofm_jax.zoo.registry import FAMILIES
 
