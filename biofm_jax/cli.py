@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from biofm_jax import __version__, cli_models
+from biofm_jax import __version__, cli_models, cli_plan
 from biofm_jax.cli_output import DONE, ERR, FAILED, MISUSED, OUT, parse, print_rows
 from biofm_jax.errors import UserError
 
@@ -195,6 +195,7 @@ def report(arguments: list[str]) -> int:
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "list": list_,
     "train": train,
+    "plan": cli_plan.plan,
     "evaluate": evaluate,
     "sweep": sweep,
     "interpret": interpret,
