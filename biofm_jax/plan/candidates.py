@@ -40,6 +40,19 @@ class Candidate:
     bytes: float
     seconds: float
 
+    def changes(self, base: Experiment) -> int:
+        """Kinds of changes from another experiment: microbatches, rematerialisation, tensor axis.
+
+        A mesh of other data and fsdp axes is the least: it changes neither speed nor numbers much.
+        """
+        return sum(
+            (
+                self.experiment.loop.accumulate != base.loop.accumulate,
+                self.experiment.model.remat != base.model.remat,
+                self.experiment.mesh.tensor != base.mesh.tensor,
+            )
+        )
+
     def flags(self, base: Experiment) -> str:
         """The options of `biofm train` that make it from another experiment."""
         mesh, changed = self.experiment.mesh, []

@@ -139,9 +139,7 @@ def _moved(one: Instruction, computation: Computation, module: Module) -> int:
     if not called:
         return _total(one.arrays) + sum(_total(part.arrays) for part in given)
     inner = module.computations[called[0]]
-    parameters = {
-        int(x.inside): x for x in inner.instructions.values() if x.opcode == "parameter"
-    }
+    parameters = {int(x.inside): x for x in inner.instructions.values() if x.opcode == "parameter"}
     read = sum(
         min(_total(part.arrays), _read(inner, parameters[i]) if i in parameters else 0)
         for i, part in enumerate(given)

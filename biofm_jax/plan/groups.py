@@ -30,9 +30,7 @@ def crossed(instruction: Instruction, sizes: tuple[int, ...]) -> tuple[str, int]
 def _varying(ids: np.ndarray, sizes: tuple[int, ...]) -> str:
     """The axes along which some devices lie apart."""
     places = np.array(np.unravel_index(np.asarray(ids), sizes))
-    return "+".join(
-        name for name, row in zip(AXES, places, strict=True) if len(np.unique(row)) > 1
-    )
+    return "+".join(name for name, row in zip(AXES, places, strict=True) if len(np.unique(row)) > 1)
 
 
 def _first_group(attributes: str, devices: int) -> np.ndarray:
@@ -42,24 +40,30 @@ def _first_group(attributes: str, devices: int) -> np.ndarray:
     if text.startswith("mesh["):
         return _of_mesh(text)
     if iota := re.match(r"\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text):
-        shape, dims, order = ([int(n) for n in (part or "").split(",") if n] for part in iota.groups())
+        shape, dims, order = (
+            [int(n) for n in (part or "").split(",") if n] for part in iota.groups()
+        )
         ids = np.arange(math.prod(dims)).reshape(dims)
         return (ids.transpose(order) if order else ids).reshape(shape)[0]
     if listed := re.match(r"\{\{([\d,]+)\}", text):
-        return np.array([int(n) for n in listed[1].split(",")])
+        return np.array(_numbers(listed[1]))
     return np.arange(devices)  # `{}`: all of them
 
 
 def _of_mesh(text: str) -> np.ndarray:
-    """A group written as `mesh['a'=4,'b'=2] {'a'}`, or `{'a':(1)2}` for a part of an axis."""
+    """A group written as `mesh['a'=4,'b'=2] {'a'}`, or `{'a':(1)2}` for a part of an axis.
+
+    `device_ids=([2,4]T(1,0))` numbers the devices in another order than row by row.
+    """
     named, _, grouped = text.partition("{")
     axes = re.findall(r"'([^']+)'=(\d+)", named)
     sizes = {name: int(size) for name, size in axes}
     ids = np.arange(math.prod(sizes.values()))
-    if order := re.search(r"device_ids=\(?\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", named):
-        dims = [int(n) for n in order[2].split(",")]
-        ids = ids.reshape(dims)
-        ids = ids.transpose([int(n) for n in order[3].split(",")]) if order[3] else ids
+    if order := re.search(r"device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\)", named):
+        ids = ids.reshape(_numbers(order[1]))
+        ids = ids.transpose(_numbers(order[2])) if order[2] else ids
+    elif listed := re.search(r"device_ids=\(([\d,]+)\)", named):
+        ids = np.array(_numbers(listed[1]))
     # Every axis in three: before the part, the part, behind it.
     parts = {name: (1, 1, size) for name, size in sizes.items()}
     for name, before, part in re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", grouped.split("}")[0]):
@@ -72,3 +76,7 @@ def _of_mesh(text: str) -> np.ndarray:
     return np.moveaxis(ids, middles, range(-len(middles), 0)).reshape(
         -1, math.prod(part[1] for part in parts.values())
     )[0]
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(n) for n in text.split(",") if n]

@@ -11,7 +11,6 @@ from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.heads import LanguageHead
 from biofm_jax.models.transformer import TransformerSpec
 from biofm_jax.objectives.masked import MaskedLM
-from biofm_jax.plan.chips import GIB
 from biofm_jax.train.mesh import batch_shardings
 from biofm_jax.train.step import Program
 
@@ -111,8 +110,9 @@ def argument_bytes(program: Program, mesh, batch) -> int:
 def guessed_temporaries(experiment: Experiment, sizes: tuple, parameters: int) -> int:
     """Temporary bytes on one chip by a rule of thumb, to decide what is worth compiling.
 
-    Kept are what the rematerialisation policy keeps of every layer, one layer at work, the logits,
-    a float32 gradient, and two gathered layers.
+    Kept are what the rematerialisation policy keeps of every layer, four times all of the layer
+    at work, the logits, a float32 gradient, the parameters in the compute dtype, and two gathered
+    layers.
 
     Args:
         experiment: the run.
@@ -124,20 +124,19 @@ def guessed_temporaries(experiment: Experiment, sizes: tuple, parameters: int) -
     views = 2 if experiment.objective.views else 1
     tokens = experiment.data.max_tokens / context
     tokens *= views * loop.batch_size / loop.accumulate / (data * fsdp)
-    stacks = (
-        (spec.encoder, spec.decoder) if isinstance(spec, EncoderDecoderSpec) else (spec,)
-    )
+    both = isinstance(spec, EncoderDecoderSpec)
+    stacks = (spec.encoder, spec.decoder) if both else (spec,)
     layers = sum(stack.layers for stack in stacks)
     kept = sum(stack.layers * _kept(stack, tensor) for stack in stacks)
-    working = max(_kept(stack, tensor, "none") * 1.5 for stack in stacks)
+    working = max(4 * _kept(stack, tensor, "none") for stack in stacks)
     itemsize = spec.compute_dtype.itemsize
     activations = tokens * spec.width * itemsize * (kept + working)
     predicted = experiment.objective.rate if isinstance(experiment.objective, MaskedLM) else 1.0
     logits = tokens * predicted * spec.vocabulary * 8 if isinstance(spec.head, LanguageHead) else 0
     shards = fsdp * tensor
-    gradients = 4.0 * parameters / shards * (2 if loop.accumulate > 1 else 1)
-    gathered = 2.0 * itemsize * parameters / layers / tensor
-    return int(activations + logits + gradients + gathered)
+    gradients = (8.0 if loop.accumulate > 1 else 4.0) * parameters / shards
+    copied = itemsize * parameters * (1 / shards + 2 / layers / tensor)
+    return int(activations + logits + gradients + copied)
 
 
 def _kept(spec: TransformerSpec, tensor: int, remat: str = "") -> float:

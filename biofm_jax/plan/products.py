@@ -10,7 +10,9 @@ from biofm_jax.plan.hlo import Computation, Instruction
 SPLASH = {"splash_mha_fwd": 2, "splash_mha_dq": 3, "splash_mha_dkv": 4}
 
 
-def product_flops(instruction: Instruction, computation: Computation, blocks: float) -> float | None:
+def product_flops(
+    instruction: Instruction, computation: Computation, blocks: float
+) -> float | None:
     """FLOPs of one run of a dot, convolution or kernel of ours; 0 for anything else.
 
     Args:

@@ -28,7 +28,7 @@ def summary(plan: Plan) -> dict[str, str]:
     }
     if plan.counts is not None:
         rows["compiled FLOPs"] = (
-            f"{plan.counts.flops:.3e} a chip and step; all chips {plan.flops_ratio:.2f} x the model's"
+            f"{plan.counts.flops:.3e} a chip and step; all chips {plan.flops_ratio:.2f} x model"
         )
         rows["HBM traffic"] = f"{_gib(plan.counts.memory_bytes)} a chip and step"
         rows["sent"] = f"{_gib(sum(plan.counts.sent().values()))} a chip and step"
@@ -39,9 +39,7 @@ def summary(plan: Plan) -> dict[str, str]:
             f"compute {_ms(time.compute)}, HBM {_ms(time.memory)}, network {_ms(time.network)}"
         )
         rows["step"] = f"{_ms(time.best)} if all overlaps, {_ms(time.sum)} if nothing does"
-        rows["tokens/s"] = (
-            f"{worst['tokens_per_second']:,.0f} to {best['tokens_per_second']:,.0f}"
-        )
+        rows["tokens/s"] = f"{worst['tokens_per_second']:,.0f} to {best['tokens_per_second']:,.0f}"
         rows["MFU"] = f"{worst['mfu']:.0%} to {best['mfu']:.0%}"
         rows[f"{loop.steps:,} steps"] = (
             f"{best['hours']:,.1f} to {worst['hours']:,.1f} hours, "

@@ -62,19 +62,17 @@ def nearest_fit(plan: Plan, progress: Progress) -> tuple[Candidate, Plan] | None
     """
     base, tries = plan.experiment, 0
     candidates = Candidates(base, plan.attended)
-    # What this plan took over what was guessed of it corrects the other guesses.
-    guess = candidates.judged(base, plan.topology).bytes
-    slack = min(1.0, guess / plan.memory.total)
     for topology in [plan.topology, *plan.topology.larger()]:
         ways = candidates.all(topology, vary_batch=topology != plan.topology)
-        for candidate in likely(ways, slack)[:2]:
+        found = sorted(likely(ways), key=lambda way: (way.changes(base), way.seconds, way.bytes))
+        for candidate in found[:2]:
             if tries == MOST_TRIES:
                 return None
             tries += 1
             progress(f"trying {topology.name} {candidate.flags(base)}")
-            found = make_plan(candidate.experiment, topology, plan.attended)
-            if found.memory.fits:
-                return candidate, found
+            made = make_plan(candidate.experiment, topology, plan.attended)
+            if made.memory.fits:
+                return candidate, made
     return None
 
 

@@ -90,7 +90,7 @@ def known_names() -> list[str]:
     names = []
     for chip in CHIPS.values():
         for chips, shape in chip.by_chips().items():
-            names += [f"{chip.name}:{'x'.join(map(str, shape))}", f"{chip.name}-{chips * chip.counted}"]
+            names += [Topology(chip, shape).name, f"{chip.name}-{chips * chip.counted}"]
     return names
 
 
