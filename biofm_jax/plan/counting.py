@@ -139,43 +139,67 @@ def _moved(one: Instruction, computation: Computation, module: Module) -> int:
     if not called:
         return _total(one.arrays) + sum(_total(part.arrays) for part in given)
     inner = module.computations[called[0]]
-    parameters = {int(x.inside): x for x in inner.instructions.values() if x.opcode == "parameter"}
     read = sum(
-        min(_total(part.arrays), _read(inner, parameters[i]) if i in parameters else 0)
+        min(_total(part.arrays), _read(module, inner, i))
         for i, part in enumerate(given)
         if _total(part.arrays)
     )
-    return read + min(_total(one.arrays), _written(inner, one))
+    return read + min(_total(one.arrays), _written(module, inner, one))
 
 
-def _read(inner: Computation, parameter: Instruction) -> int:
+def _read(module: Module, inner: Computation, number: int) -> int:
     """Bytes of a fusion's parameter that are read: of a sliced one the slices."""
+    found = (x for x in inner.instructions.values() if x.opcode == "parameter")
+    parameter = next((x for x in found if x.inside == str(number)), None)
+    return 0 if parameter is None else _used(module, inner, parameter)
+
+
+def _used(module: Module, inner: Computation, value: Instruction) -> int:
     read = 0
-    for user in inner.users[parameter.name]:
-        first = user.operands[0] == parameter.name
+    for user in inner.users[value.name]:
+        first = user.operands[0] == value.name
         if user.opcode == "bitcast":
-            read += _read(inner, user)
+            read += _used(module, inner, user)
+        elif user.opcode == "fusion":
+            nested = module.computations[user.called("calls")[0]]
+            places = [i for i, name in enumerate(user.operands) if name == value.name]
+            read += sum(_read(module, nested, i) for i in places)
         elif user.opcode in ("dynamic-slice", "gather") and first:
             read += sum(array.bytes for array in user.arrays)
-        elif not (user.opcode == "dynamic-update-slice" and first):
-            return sum(array.bytes for array in parameter.arrays)
+        elif user.opcode != "tuple" and not (user.opcode == "dynamic-update-slice" and first):
+            return sum(array.bytes for array in value.arrays)
     return read
 
 
-def _written(inner: Computation, fusion: Instruction) -> int:
+def _written(module: Module, inner: Computation, fusion: Instruction) -> int:
     """Bytes of a fusion's results that are written: of an updated array the update."""
     results = inner.of(inner.root) if inner.root.opcode == "tuple" else (inner.root,)
     if len(results) != len(fusion.arrays):
         return _total(fusion.arrays)
-    written = 0
-    for result, array in zip(results, fusion.arrays, strict=True):
-        while result.opcode == "bitcast":
+    return sum(
+        _made(module, inner, result, array)
+        for result, array in zip(results, fusion.arrays, strict=True)
+    )
+
+
+def _made(module: Module, inner: Computation, result: Instruction, array: Array) -> int:
+    """Bytes of one result: none of what is only passed through."""
+    while result.opcode in ("bitcast", "fusion", "get-tuple-element"):
+        if result.opcode == "bitcast":
             result = inner.of(result)[0]
-        if result.opcode == "dynamic-update-slice":
-            written += sum(part.bytes for part in inner.of(result)[1].arrays)
-        else:
-            written += _bytes(array)
-    return written
+            continue
+        index = 0
+        if result.opcode == "get-tuple-element":
+            index, result = int(result.attribute("index")), inner.of(result)[0]
+            if result.opcode != "fusion":
+                break
+        inner = module.computations[result.called("calls")[0]]
+        result = inner.of(inner.root)[index] if inner.root.opcode == "tuple" else inner.root
+    if result.opcode == "parameter":
+        return 0
+    if result.opcode == "dynamic-update-slice":
+        return sum(part.bytes for part in inner.of(result)[1].arrays)
+    return _bytes(array)
 
 
 def _bytes(array: Array) -> int:

@@ -148,7 +148,7 @@ def _kept(spec: TransformerSpec, tensor: int, remat: str = "") -> float:
         case "full":
             return 1.0
         case "dots":
-            return 2.0 + heads + hidden
+            return 2.0 + heads * padded + hidden
         case "attention":
             return 6.0 + 2 * hidden
     return 5.0 + 1.5 * heads * padded + 2 * hidden

@@ -125,3 +125,40 @@ def test_a_small_program_by_hand():
     # Both fusions read w, the dot x twice; the results stay on the chip. The counter is added to
     # (12 bytes) and compared (9). Then the all-reduce.
     assert counts.memory_bytes == 5 * (2 * 32 + 2 * 256 + 12 + 9) + 2 * 256
+
+
+# A fusion that reads one layer of a stack inside another fusion, writes one layer of another stack
+# in place, and hands a third array through.
+SLICED = """HloModule sliced
+
+%inner (s: f32[10,8], i: s32[]) -> f32[1,8] {
+  %s = f32[10,8]{1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %o = s32[] constant(0)
+  ROOT %slice = f32[1,8]{1,0} dynamic-slice(%s, %i, %o), dynamic_slice_sizes={1,8}
+}
+
+%outer (a: f32[10,8], b: f32[10,8], c: f32[10,8], j: s32[]) -> (f32[10,8], f32[10,8]) {
+  %a = f32[10,8]{1,0} parameter(0)
+  %b = f32[10,8]{1,0} parameter(1)
+  %c = f32[10,8]{1,0} parameter(2)
+  %j = s32[] parameter(3)
+  %o.1 = s32[] constant(0)
+  %one = f32[1,8]{1,0} fusion(%a, %j), kind=kLoop, calls=%inner
+  %put = f32[10,8]{1,0} dynamic-update-slice(%b, %one, %j, %o.1)
+  ROOT %both = (f32[10,8]{1,0}, f32[10,8]{1,0}) tuple(%put, %c)
+}
+
+ENTRY %main (a.1: f32[10,8], b.1: f32[10,8], c.1: f32[10,8], j.1: s32[]) -> (f32[10,8], f32[10,8]) {
+  %a.1 = f32[10,8]{1,0} parameter(0)
+  %b.1 = f32[10,8]{1,0} parameter(1)
+  %c.1 = f32[10,8]{1,0} parameter(2)
+  %j.1 = s32[] parameter(3)
+  ROOT %f = (f32[10,8], f32[10,8]) fusion(%a.1, %b.1, %c.1, %j.1), kind=kLoop, calls=%outer
+}
+"""
+
+
+def test_of_a_stack_of_layers_one_is_read_and_one_is_written():
+    index, layer = 4, 8 * 4
+    assert count(parse(SLICED), SIZES).memory_bytes == index + 2 * layer
