@@ -91,8 +91,9 @@ def count(module: Module, sizes: tuple[int, ...], blocks: float = 1.0) -> Counts
             kind = one.opcode.removesuffix("-start")
             if kind not in KINDS:
                 continue
-            # One that overlaps with computation stands in each of the fusions it spans.
-            key = (run.region, one.attribute("channel_id") or one.name)
+            # One that overlaps with computation stands in each of the fusions it spans; outside of
+            # fusions a channel may serve many (those of `shard_map` all have number 1).
+            key = (run.region, one.attribute("channel_id") if run.fused else one.name)
             if key in seen:
                 continue
             seen.add(key)

@@ -11,7 +11,7 @@ from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.heads import LanguageHead
 from biofm_jax.models.transformer import TransformerSpec
 from biofm_jax.objectives.masked import MaskedLM
-from biofm_jax.train.mesh import batch_shardings
+from biofm_jax.train.placement import batch_shardings
 from biofm_jax.train.step import Program
 
 # A plan fits where this share of the HBM holds it: the runtime and the fragments take the rest.

@@ -32,10 +32,10 @@ def product_flops(
         found = [n for name, n in SPLASH.items() if instruction.name.startswith(name)]
         if not found:
             return None
-        rows, heads, t, d = next(
-            a.dims for one in computation.of(instruction) for a in one.arrays if len(a.dims) == 4
-        )
-        return 2.0 * found[0] * rows * heads * t * t * d * blocks
+        given = (array for one in computation.of(instruction) for array in one.arrays)
+        # The queries, behind integers that say which blocks to visit: (..., t, d).
+        queries = next(a for a in given if len(a.dims) > 2 and a.dtype in ("bf16", "f32"))
+        return 2.0 * found[0] * queries.size * queries.dims[-2] * blocks
     return 0.0
 
 

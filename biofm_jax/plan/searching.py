@@ -28,8 +28,13 @@ def search(
         progress: told what is compiled.
 
     Raises:
-        UserError: no candidate comes near to fitting, or none is allowed at all.
+        UserError: no candidate comes near to fitting, none is allowed at all, or a CPU is asked for.
     """
+    if topology.chip is None:
+        raise UserError(
+            "--search ranks by a chip's memory and peaks, and simulated devices have none; name a "
+            "slice, as --topology v5e-8"
+        )
     candidates = list(Candidates(experiment, document).all(topology))
     if not candidates:
         raise UserError(

@@ -162,3 +162,20 @@ ENTRY %main (a.1: f32[10,8], b.1: f32[10,8], c.1: f32[10,8], j.1: s32[]) -> (f32
 def test_of_a_stack_of_layers_one_is_read_and_one_is_written():
     index, layer = 4, 8 * 4
     assert count(parse(SLICED), SIZES).memory_bytes == index + 2 * layer
+
+
+KERNEL = """HloModule kernel
+
+ENTRY %main (m: s8[1,2,2], q: bf16[4,256,32], k: bf16[4,256,32]) -> f32[4,256,32] {
+  %m = s8[1,2,2]{2,1,0} parameter(0)
+  %q = bf16[4,256,32]{2,1,0} parameter(1)
+  %k = bf16[4,256,32]{2,1,0} parameter(2)
+  ROOT %splash_mha_NAME.1 = f32[4,8] custom-call(%m, %q, %k), custom_call_target="tpu_custom_call"
+}
+"""
+
+
+@pytest.mark.parametrize(("name", "products"), [("fwd", 2), ("dq", 3), ("dkv", 4)])
+def test_kernels_of_splash_attention(name, products):
+    counts = count(parse(KERNEL.replace("NAME", f"{name}_segmented")), SIZES, blocks=0.75)
+    assert counts.flops == products * 2 * 4 * 256 * 256 * 32 * 0.75

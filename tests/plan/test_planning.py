@@ -154,6 +154,7 @@ def test_rows_that_no_mesh_divides_are_refused():
         (["--topology", "v5e-8", "--mesh.tensor", "8"], "must divide model.heads 4"),
         (["--topology", "v5e-16"], "the nearest is 16"),
         (["--topolgy", "v5e-8"], "--topology"),
+        (["--topology", "cpu:8", "--search", "True"], "name a slice, as --topology v5e-8"),
     ],
 )
 def test_misuse_of_the_verb(arguments, words, capsys):

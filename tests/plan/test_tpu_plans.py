@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from biofm_jax.plan.topology import parse_topology
+from biofm_jax.train.mesh import MeshSpec
+
 ROOT = Path(__file__).parents[2]
 ESM2 = "experiments/computational_biology/esm2_masked.py"
 SMALL = ("--model.layers", "4", "--model.width", "256", "--model.heads", "4")
@@ -55,11 +58,18 @@ def test_masked_proteins_on_eight_v5e(tmp_path):
 
 
 @pytest.mark.slow
-def test_one_that_cannot_fit_names_a_mesh_that_does(tmp_path):
-    code, found, _ = plan(
-        tmp_path, f"{ESM2}:150M", *SMALL, "--model.feedforward", "262144",
-        "--topology", "v5p-8", "--mesh.data", "4", "--loop.batch_size", "64",
+def test_one_that_does_not_fit_names_a_way_that_does(tmp_path):
+    code, found, told = plan(
+        tmp_path, f"{ESM2}:150M", *SMALL, "--topology", "v5e-8", "--loop.batch_size", "8192",
     )  # fmt: skip
     assert code == 1 and not found["fits"]
-    assert "more than the usable 85.5 GiB" in found["advice"][0]
-    assert "the nearest that fits, compiled: --mesh." in found["advice"][1]
+    assert "more than the usable 14.4 GiB" in found["advice"][0]
+    assert "the nearest that fits, compiled:" in found["advice"][1]
+    assert "--loop.accumulate" in found["advice"][1] and "trying v5e:2x4" in told
+
+
+def test_one_dimension_of_a_torus_serves_two_axes_of_a_mesh():
+    devices = parse_topology("v6e-16").devices()
+    mesh = MeshSpec(data=2, fsdp=8).build(devices)
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 8, "tensor": 1, "context": 1}
+    assert {device.id for device in mesh.devices.flat} == {device.id for device in devices}
