@@ -28,7 +28,7 @@ def search(
         progress: told what is compiled.
 
     Raises:
-        UserError: no candidate comes near to fitting, none is allowed at all, or a CPU is asked for.
+        UserError: nothing comes near to fitting, no way is allowed at all, or it is for a CPU.
     """
     if topology.chip is None:
         raise UserError(
