@@ -241,12 +241,14 @@ def main(arguments: list[str] | None = None) -> int:
         hint = f" Did you mean {near[0]}?" if near else ""
         print(f"biofm: there is no verb {verb!r}.{hint} See biofm --help", file=sys.stderr)
         return MISUSED
+    from biofm_jax.train.absent_tpu import quiet_libtpu
     from biofm_jax.train.checkpoint import CheckpointError
     from biofm_jax.train.compile_cache import enable_compile_cache
     from biofm_jax.train.host_memory import keep_freed_memory
     from biofm_jax.train.stop import NonFiniteLoss, Stopped
 
     keep_freed_memory()
+    quiet_libtpu()
     enable_compile_cache()
     try:
         return VERBS[verb](rest)

@@ -4,23 +4,13 @@ import dataclasses
 import difflib
 import importlib.util
 import math
-import os
 import re
 
 import jax
 
 from biofm_jax.errors import UserError
 from biofm_jax.plan.chips import ALIASES, CHIPS, Chip
-
-# libtpu asks the cloud it runs in who it is, complains where there is none, and locks the chips,
-# of which a description needs none: two plans may be made at once.
-ALONE = {
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-1",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_WORKER_ID": "0",
-}
+from biofm_jax.train.absent_tpu import leave_libtpu_alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +56,7 @@ class Topology:
                 f"compiling for {self.name} needs libtpu, which needs no TPU: "
                 "pip install 'biofm_jax[plan]'; --topology cpu:8 works without it"
             )
-        for name, value in ALONE.items():
-            os.environ.setdefault(name, value)
+        leave_libtpu_alone()
         from jax.experimental import topologies
 
         options = {"chip_config_name": self.chip.config} if self.chip.config else {}
