@@ -24,7 +24,7 @@ $(VENV)/.test: $(VENV)/.base
 
 $(VENV)/.peers: $(VENV)/.test
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[parity]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[parity,plan]'
 	@touch $@
 
 quickstart: $(VENV)/.base

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from biofm_jax import __version__, cli_models
+from biofm_jax import __version__, cli_models, cli_plan
 from biofm_jax.cli_output import DONE, ERR, FAILED, MISUSED, OUT, parse, print_rows
 from biofm_jax.errors import UserError
 
@@ -195,6 +195,7 @@ def report(arguments: list[str]) -> int:
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "list": list_,
     "train": train,
+    "plan": cli_plan.plan,
     "evaluate": evaluate,
     "sweep": sweep,
     "interpret": interpret,
@@ -240,12 +241,14 @@ def main(arguments: list[str] | None = None) -> int:
         hint = f" Did you mean {near[0]}?" if near else ""
         print(f"biofm: there is no verb {verb!r}.{hint} See biofm --help", file=sys.stderr)
         return MISUSED
+    from biofm_jax.train.absent_tpu import quiet_libtpu
     from biofm_jax.train.checkpoint import CheckpointError
     from biofm_jax.train.compile_cache import enable_compile_cache
     from biofm_jax.train.host_memory import keep_freed_memory
     from biofm_jax.train.stop import NonFiniteLoss, Stopped
 
     keep_freed_memory()
+    quiet_libtpu()
     enable_compile_cache()
     try:
         return VERBS[verb](rest)

@@ -27,6 +27,7 @@ ROOMS = (
     (
         "compare",
         "sweep",
+        "plan",
         "score",
         "embed",
         "interpretation",
@@ -37,7 +38,7 @@ ROOMS = (
         "parity",
     ),
     ("cli_output",),
-    ("cli_models",),
+    ("cli_models", "cli_plan"),
     ("cli",),
 )
 

@@ -77,9 +77,11 @@ class Partitioner(Protocol):
 
     Attributes:
         devices: number of devices of the mesh.
+        platform: of the devices, "cpu", "gpu" or "tpu".
     """
 
     devices: int
+    platform: str
 
     def constrain(self, x: jax.Array, names: Names) -> jax.Array:
         """Lay `x` out by the names of its axes.
@@ -230,6 +232,15 @@ def per_shard(function: Callable, inputs: tuple[Names, ...], output: Names) -> C
     """
     partitioner = _partitioner.get()
     return function if partitioner is None else partitioner.per_shard(function, inputs, output)
+
+
+def platform() -> str:
+    """What a program traced here will run on: "cpu", "gpu" or "tpu".
+
+    The mesh decides where there is one: `biofm plan` compiles for devices that are not here.
+    """
+    partitioner = _partitioner.get()
+    return jax.default_backend() if partitioner is None else partitioner.platform
 
 
 def unsharded() -> bool:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from biofm_jax.array_types import ArrayLike, Heads, Tokens, typed
 from biofm_jax.errors import UserError
+from biofm_jax.models.api import platform
 from biofm_jax.models.attention_fused import (
     cudnn_attention,
     cudnn_refusal,
@@ -132,9 +133,9 @@ def reference_attention(
 
 
 def _choose(q: Heads, refusals: dict) -> str:
-    platform, length = jax.default_backend(), q.shape[1]
-    choice, why = "xla", f"on {platform}"
-    fused = {"gpu": "cudnn", "tpu": "splash"}.get(platform)
+    length = q.shape[1]
+    choice, why = "xla", f"on {platform()}"
+    fused = {"gpu": "cudnn", "tpu": "splash"}.get(platform())
     if fused and (refusal := refusals[fused]()):
         why = f"because {fused} {refusal}"
     elif fused == "cudnn" and length < CUDNN_FROM_TOKENS:

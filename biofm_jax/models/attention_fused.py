@@ -11,7 +11,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
 )
 
 from biofm_jax.array_types import Heads, Tokens
-from biofm_jax.models.api import gather_tokens, parts, per_shard, unsharded
+from biofm_jax.models.api import gather_tokens, parts, per_shard, platform, unsharded
 from biofm_jax.models.attention_sharded import HEADS, TOKENS, shared_key_heads
 
 # How the name of cuDNN's forward pass begins as a JAX primitive.
@@ -23,8 +23,8 @@ LANES = 128
 
 def cudnn_refusal(q: Heads, *, dropout: float) -> str:
     """Why cuDNN cannot serve these queries; empty where it can."""
-    if jax.default_backend() != "gpu":
-        return f"needs an NVIDIA GPU, this is {jax.default_backend()}"
+    if platform() != "gpu":
+        return f"needs an NVIDIA GPU, this is {platform()}"
     if q.dtype not in (jnp.bfloat16, jnp.float16):
         return f"needs bfloat16 or float16, not {q.dtype}"
     if q.shape[-1] > 128 or q.shape[-1] % 8:
@@ -194,7 +194,7 @@ def _splash_kernel(heads: int, length: int, runs: int, causal: bool, window: int
     return splash_attention_kernel.make_splash_mha(
         splash_attention_mask.MultiHeadMask([mask] * heads),
         block_sizes=sizes,
-        interpret=jax.default_backend() != "tpu",
+        interpret=platform() != "tpu",
         head_shards=1,
         q_seq_shards=cuts,
     )

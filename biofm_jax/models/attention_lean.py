@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int32
 
 from biofm_jax.array_types import ArrayLike, Heads, Tokens
+from biofm_jax.models.api import platform
 from biofm_jax.models.attention_sharded import on_shards
 from biofm_jax.models.dropout import fold_rows_in, kept
 
@@ -74,7 +75,7 @@ def drop_weights(
 
 def block_size(length: int) -> int:
     """Queries in a block: few on a CPU, for its cache; more on an accelerator."""
-    return min(64 if jax.default_backend() == "cpu" else 512, length)
+    return min(64 if platform() == "cpu" else 512, length)
 
 
 def lean_attention(

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int32
 
 from biofm_jax.array_types import AnyArray, ArrayLike, Heads, Hidden, Tokens, typed
 from biofm_jax.errors import UserError
-from biofm_jax.models.api import constrain
+from biofm_jax.models.api import constrain, platform
 from biofm_jax.models.attention import Backend, log_once, reference_attention
 from biofm_jax.models.attention_lean import lean_attention
 from biofm_jax.models.dropout import CROSS_WEIGHTS, fold
@@ -93,7 +93,7 @@ def cross_attention(
         y, weights = reference_attention(q, k, v, segment_ids, **options)
     else:
         if backend == "auto":
-            log_once(f"cross attention backend: xla on {jax.default_backend()}, the one there is")
+            log_once(f"cross attention backend: xla on {platform()}, the one there is")
         alone = dict(causal=False, window=None, distance_bias=None)
         y = lean_attention(q, k, v, segment_ids, **alone, **options)
     seen = (segment_ids[:, :, None] == key_segment_ids[:, None, :]).any(-1)

@@ -48,12 +48,17 @@ def step_tokens(experiment: Experiment) -> int:
     return rows * experiment.data.max_tokens
 
 
-def token_flops(experiment: Experiment) -> float:
-    """Model FLOPs of training on one token."""
+def token_flops(experiment: Experiment, attended: float | None = None) -> float:
+    """Model FLOPs of training on one token.
+
+    Args:
+        experiment: the run.
+        attended: mean length of the document a token stands in; None: read from the data.
+    """
     data, objective = experiment.data, experiment.objective
     return train_flops(
         experiment.model,
-        document_lengths(data).attended,
+        document_lengths(data).attended if attended is None else attended,
         predicted=objective.rate if isinstance(objective, MaskedLM) else 1.0,
         pooled=(data.segments if data.pack else 1) / data.max_tokens,
     )

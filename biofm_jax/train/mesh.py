@@ -9,7 +9,7 @@ import dataclasses
 import math
 
 import jax
-from jax.experimental.mesh_utils import create_hybrid_device_mesh
+from jax.experimental.mesh_utils import create_device_mesh, create_hybrid_device_mesh
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from biofm_jax.errors import UserError
@@ -92,8 +92,12 @@ class MeshSpec:
         sizes = self.sizes(len(devices))
         kinds = (AxisType.Auto,) * len(AXES)
         slices = slice_count(devices)
-        if slices == 1:
+        if slices == 1 and devices[0].platform != "tpu":
             return jax.make_mesh(sizes, AXES, kinds, devices=devices)
+        if slices == 1:
+            # 2 x 8 on a torus of 4 x 4: a dimension of the torus may serve two axes.
+            placed = create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+            return Mesh(placed, AXES, axis_types=kinds)
         if sizes[0] % slices:
             raise UserError(
                 f"mesh.data {sizes[0]} must be a multiple of the {slices} slices, so that only "

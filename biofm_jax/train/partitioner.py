@@ -22,6 +22,13 @@ class Partitioner:
         """Number of devices of the mesh."""
         return self.mesh.size
 
+    @property
+    def platform(self) -> str:
+        """Of the mesh's devices; of an abstract mesh, this process's."""
+        if isinstance(self.mesh, Mesh):
+            return self.mesh.devices.flat[0].platform
+        return jax.default_backend()
+
     def constrain(self, x, names: tuple):
         """Place an activation whose dimensions have the given logical names."""
         return self._place(x, ACTIVATIONS, names)

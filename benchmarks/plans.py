@@ -1,0 +1,150 @@
+"""Goal 14: the flagship of every family, planned for four TPU slices (experiments/PLANS.md).
+
+    python -m benchmarks.plans [EXPERIMENT ...]
+
+needs `pip install 'biofm_jax[plan]'` and no TPU. Each flagship is compiled with as many rows a chip
+on every slice, so that the work of a chip is the same from 4 to 256 chips; the mesh is the one that
+is guessed to be fastest among those that fit (`plan/candidates.py`), and the next one where it
+does not. Rows of families that are not named stay as they are in the page.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import dataclasses
+
+import jax
+
+from biofm_jax.experiment import load_experiment
+from biofm_jax.files import write_whole
+from biofm_jax.plan.candidates import Candidates, likely
+from biofm_jax.plan.chips import GIB
+from biofm_jax.plan.planning import Plan, make_plan
+from biofm_jax.plan.searching import SLACK
+from biofm_jax.plan.topology import parse_topology
+
+SLICES = ("v5e-8", "v5p-8", "v6e-16", "v5e-256")
+
+# The largest published variant that trains on eight chips of the smallest kind, and rows a chip.
+FLAGSHIPS = {
+    "experiments/computational_biology/esm2_masked.py:3B": 8,
+    "experiments/computational_biology/prott5_denoising.py:XL": 4,
+    "experiments/drug_discovery/smiles_masked.py": 64,
+    "experiments/drug_discovery/smiles_next_token.py": 64,
+    "experiments/drug_discovery/smiles_contrastive.py": 32,
+}
+
+PAGE = Path("experiments/PLANS.md")
+HEAD = """# Plans
+
+The largest sensible variant of every family, planned for TPUs that were not there. Everything here
+is an estimate from the compiled step; nothing was run. Made by
+
+    python -m benchmarks.plans
+
+(`pip install 'biofm_jax[plan]'`; no TPU is needed). `biofm plan EXPERIMENT.py --topology v5e-8`
+says more about one of them, with any option of `biofm train`.
+
+- **memory**: arguments + temporaries of a chip over its HBM; a plan fits up to 0.90.
+- **FLOPs**: of all chips' compiled programs over the model's, rows taken as one document each.
+  Rematerialisation and attention that is computed twice in the backward pass are in it.
+- **sent**: what a chip sends over the least that its mesh must send.
+- **ms**: a step at the published peaks, if all overlaps - if nothing does; **MFU** the same.
+- **compile**: CPU seconds over all threads, on a machine of two shared cores.
+
+"""
+COLUMNS = (
+    *("experiment", "slice", "mesh", "remat", "rows a chip", "memory", "FLOPs a chip", "FLOPs"),
+    *("sent", "all-to-all", "ms", "MFU", "compile"),
+)
+
+
+def main(names: list[str]) -> None:
+    """Plan the flagships, all or some, and write the page."""
+    rows = _rows()
+    for name in names or FLAGSHIPS:
+        for slice_ in SLICES:
+            rows[name, slice_] = _row(name, slice_, _fastest(name, slice_, FLAGSHIPS[name]))
+            print(rows[name, slice_], flush=True)
+            lines = [_line(COLUMNS), "|" + "---|" * len(COLUMNS)]
+            lines += [rows[key] for key in sorted(rows, key=_order)]
+            write_whole(PAGE, HEAD + "".join(line + "\n" for line in lines))
+            jax.clear_caches()
+
+
+def _fastest(name: str, slice_: str, rows: int) -> Plan:
+    topology = parse_topology(slice_)
+    experiment = load_experiment(name)
+    loop = dataclasses.replace(experiment.loop, batch_size=rows * topology.chips)
+    experiment = dataclasses.replace(experiment, loop=loop)
+    document = float(experiment.data.max_tokens)
+    # Rematerialisation is the experiment's own, and so is the number of microbatches.
+    ways = [
+        way
+        for way in Candidates(experiment, document).all(topology)
+        if way.experiment.model == experiment.model and way.experiment.loop == loop
+    ]
+    safe = likely(iter(ways))
+    for way in [*safe, *(way for way in likely(iter(ways), SLACK) if way not in safe)]:
+        made = make_plan(way.experiment, topology, document)
+        print(f"{name} {slice_} {made.mesh}: fits {made.memory.fits}", flush=True)
+        if made.memory.fits:
+            return made
+    raise SystemExit(f"{name} does not fit {slice_} with {rows} rows a chip")
+
+
+def _row(name: str, slice_: str, plan: Plan) -> str:
+    memory, time, counts = plan.memory, plan.time, plan.counts
+    sent, least = sum(counts.sent().values()), sum(plan.least.values())
+    swapped = any("all-to-all" in one.kind for one in counts.collectives)
+    rows = plan.experiment.loop.batch_size // plan.topology.chips
+    share = memory.total / memory.capacity
+    return _line(
+        (
+            f"`{_shown(name)}`",
+            f"{slice_} ({plan.topology.chips} chips)",
+            plan.mesh,
+            plan.experiment.model.remat,
+            f"{rows} x {plan.experiment.data.max_tokens}",
+            f"{memory.total / GIB:.1f} of {memory.capacity / GIB:.0f} GiB, {share:.2f}",
+            f"{counts.flops:.3e}",
+            f"{plan.flops_ratio:.2f}",
+            f"{sent / least:.2f}" if least else "-",
+            "yes" if swapped else "none",
+            f"{1e3 * time.best:.0f}-{1e3 * time.sum:.0f}",
+            f"{plan.mfu(time.sum):.0%}-{plan.mfu(time.best):.0%}",
+            f"{plan.seconds:.0f} s",
+        )
+    )
+
+
+def _shown(name: str) -> str:
+    """`file:variant`, without folder and ending."""
+    path, _, variant = name.partition(":")
+    return Path(path).stem + (f":{variant}" if variant else "")
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _rows() -> dict[tuple[str, str], str]:
+    """The rows that the page has, by experiment and slice."""
+    rows = {}
+    for line in PAGE.read_text().splitlines() if PAGE.is_file() else ():
+        for name in FLAGSHIPS:
+            for slice_ in SLICES:
+                if line.startswith(f"| `{_shown(name)}` | {slice_} ("):
+                    rows[name, slice_] = line
+    return rows
+
+
+def _order(key: tuple[str, str]) -> tuple[int, int]:
+    return list(FLAGSHIPS).index(key[0]), SLICES.index(key[1])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
