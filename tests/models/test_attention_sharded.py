@@ -123,7 +123,7 @@ def test_no_device_holds_a_square_of_the_row():
 
 
 def test_cudnn_wants_whole_rows(monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(Partitioner, "platform", "gpu")
     q, k, v, segments = (x.astype(jnp.bfloat16) if x.ndim == 4 else x for x in inputs(64))
 
     def run(q, k, v):
