@@ -120,8 +120,8 @@ def run_part(measure) -> None:
     """The command line of a part: measure, and write its rows to the file named by --rows."""
     parser = argparse.ArgumentParser(description=measure.__doc__)
     parser.add_argument("--rows", type=Path, required=True, help="JSON file to write")
-    rows = measure()
-    parser.parse_args().rows.write_text(json.dumps([dataclasses.asdict(row) for row in rows]))
+    place = parser.parse_args().rows
+    place.write_text(json.dumps([dataclasses.asdict(row) for row in measure()]))
 
 
 def merge(rows: list[dict], where: dict) -> dict:
