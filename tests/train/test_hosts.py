@@ -1,6 +1,5 @@
 """Two processes of four devices each train as one process does, and stop and go together."""
 
-import dataclasses
 import json
 import re
 import signal
@@ -38,6 +37,16 @@ def keep(self, metrics):
     self.last = metrics
     given(self, metrics)
 stragglers.Pace.begin, stragglers.Pace.given = late, keep
+"""
+# A process that cannot read its part of the newest checkpoint.
+TORN = """
+from biofm_jax.train.checkpoint import Checkpoints
+read = Checkpoints._read
+def torn(self, step, *rest):
+    if step == max(self.steps()):
+        raise OSError("torn")
+    return read(self, step, *rest)
+Checkpoints._read = torn
 """
 # Each process writes down the records that it trains on.
 NOTE = """
@@ -169,11 +178,12 @@ def test_a_checkpoint_of_two_processes_is_read_on_one_device(finished):
 def test_stopped_killed_and_restarted(runs, finished):
     """SIGTERM to one of two, then kill -9 of the other; started again each time."""
     workdir = runs.folder / "broken"
-    first = runs.pair(workdir)
-    first.until(lambda: steps(workdir) >= 10)
+    first = runs.pair(workdir, plants={1: LATE})
     # The workdir is in use: by process 0, for both.
+    first.until((workdir / "run.json").exists)
     ((code, refused),) = runs.single(workdir).finish()
     assert code == 2 and "another run is writing to" in refused
+    first.until(lambda: steps(workdir) >= 10)
     first.running[1].send_signal(signal.SIGTERM)
     told = outputs(first, [1, 1])
     last = saved(workdir)[-1]
@@ -188,8 +198,11 @@ def test_stopped_killed_and_restarted(runs, finished):
     assert (killed, code) == (-9, 1) and time.monotonic() - began < 30
     assert re.search(r"\(process 0\) is gone without a word", output), output[-2000:]
     assert "goes on from the newest checkpoint" in output
-    for output in outputs(runs.pair(workdir)):
-        assert "going on from step" in output
+    # What one process cannot read, neither goes on from.
+    before = saved(workdir)
+    for output in outputs(runs.pair(workdir, plants={1: TORN})):
+        assert f"checkpoints/{before[-1]} is damaged: OSError: torn" in output
+        assert f"going on from step {before[-2]}" in output
     assert_equal_runs(rows(workdir), rows(finished["single"][0]))
 
 

@@ -226,9 +226,9 @@ def _always_nan(apply, params, state, batch, rng):
 
 
 def test_a_workdir_in_use_is_refused(tmp_path):
-    with locked(tmp_path), pytest.raises(UserError, match="another run is writing"):
-        with locked(tmp_path):
-            pass
+    second = pytest.raises(UserError, match="another run is writing")
+    with locked(tmp_path), second, locked(tmp_path):
+        pass
     with locked(tmp_path):  # free again
         pass
 
