@@ -251,18 +251,7 @@ def test_an_absent_coordinator_is_told_in_time(runs):
     assert "found no coordinator at 127.0.0.1:" in output and "within 2 s" in output
 
 
-@pytest.mark.parametrize(
-    "options, words",
-    [
-        (("--mesh.data", 3), "cannot be laid over 8 devices: the product must be 8"),
-        (("--loop.batch_size", 12), "must be divisible by data x fsdp x loop.accumulate = 8"),
-        (
-            ("--mesh.data", 1, "--mesh.fsdp", 1, "--mesh.tensor", 8),
-            "mesh.tensor 8 must divide model.heads 4",
-        ),
-    ],
-)
-def test_a_mesh_that_does_not_fit_is_refused_by_both(runs, options, words):
-    dry = runs.pair(runs.folder / "none", *options, "--dry-run", "True")
+def test_a_mesh_that_does_not_fit_is_refused_by_both(runs):
+    dry = runs.pair(runs.folder / "none", "--mesh.data", 3, "--dry-run", "True")
     for output in outputs(dry, [2, 2]):
-        assert words in output
+        assert "cannot be laid over 8 devices: the product must be 8" in output
