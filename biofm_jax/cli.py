@@ -43,6 +43,7 @@ def list_(arguments: list[str]) -> int:
 def train(arguments: list[str]) -> int:
     """Pretrain from an experiment file; goes on by itself where the workdir has a checkpoint."""
     from biofm_jax import experiment as experiments
+    from biofm_jax.evaluate.provenance import same_everywhere
     from biofm_jax.train import hosts
 
     usage = (
@@ -74,7 +75,7 @@ def train(arguments: list[str]) -> int:
     )
     chosen = parse(kind, arguments[1:], f"train {name}", default=kind(**parts))
     experiment = experiments.Experiment(**{field: getattr(chosen, field) for field in parts})
-    hosts.join(chosen.distributed, lambda: experiments.alike(experiment))
+    hosts.join(chosen.distributed, lambda: same_everywhere(experiment.to_json()))
     if chosen.dry_run:
         row = experiments.describe(experiment)
         if hosts.is_first():

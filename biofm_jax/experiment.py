@@ -1,13 +1,9 @@
 """An experiment: the record of a run, from which every part of it is built."""
 
 import dataclasses
-import datetime
 import difflib
 import json
-import platform
 import runpy
-import shlex
-import sys
 from pathlib import Path
 
 import jax
@@ -17,7 +13,7 @@ from biofm_jax.adapt.encoder import Encoder
 from biofm_jax.data.batch import Batch, batch_shapes
 from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
-from biofm_jax.evaluate.results import code_commit, package_versions
+from biofm_jax.evaluate.provenance import provenance
 from biofm_jax.files import write_whole
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec
 from biofm_jax.objectives.api import ObjectiveSpec
@@ -248,12 +244,6 @@ def train(experiment: Experiment, workdir: Path, *, show: bool = True) -> Fit:
         )
 
 
-def alike(experiment: Experiment) -> dict:
-    """What must be the same on every host of a run, name -> value."""
-    versions = package_versions() | {"python": platform.python_version()}
-    return versions | {"commit": code_commit(), **specs.flatten(experiment.to_json())}
-
-
 def describe(experiment: Experiment) -> dict:
     """What a run would be: checked and traced, with nothing read, written or allocated.
 
@@ -332,19 +322,6 @@ def _located(value: dict, workdir: Path) -> dict:
         if not Path(name).is_absolute() and inside.is_dir():
             return value | {"data": data | {"tokenizer_path": str(inside)}}
     return value
-
-
-def provenance() -> dict:
-    """What ran where: command, commit, package versions, devices, time."""
-    return {
-        "command": shlex.join(["biofm", *sys.argv[1:]]),
-        "commit": code_commit(),
-        "versions": package_versions(),
-        "python": platform.python_version(),
-        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "processes": jax.process_count(),
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
 
 
 def load_encoder(name: str) -> Encoder:
