@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -42,10 +43,12 @@ def list_(arguments: list[str]) -> int:
 def train(arguments: list[str]) -> int:
     """Pretrain from an experiment file; goes on by itself where the workdir has a checkpoint."""
     from biofm_jax import experiment as experiments
+    from biofm_jax.evaluate.provenance import same_everywhere
+    from biofm_jax.train import hosts
 
     usage = (
         "usage: biofm train EXPERIMENT.py[:variant] [--path.to.field VALUE ...] [--workdir DIR]\n"
-        "                   [--dry-run True] [--json True]\n\n"
+        "                   [--dry-run True] [--json True] [--distributed True]\n\n"
         "EXPERIMENT.py is one of `biofm list experiments` or your own. `biofm train EXPERIMENT.py\n"
         "--help` lists every field with its value, for example:\n\n"
         "  biofm train experiments/computational_biology/esm2_masked.py \\\n"
@@ -64,6 +67,7 @@ def train(arguments: list[str]) -> int:
             ("workdir", Path, dataclasses.field(default=_workdir(name))),
             ("dry_run", bool, dataclasses.field(default=False)),
             ("json", bool, dataclasses.field(default=False)),
+            ("distributed", bool, dataclasses.field(default=False)),
         ],
         bases=(experiments.Experiment,),
         frozen=True,
@@ -71,9 +75,11 @@ def train(arguments: list[str]) -> int:
     )
     chosen = parse(kind, arguments[1:], f"train {name}", default=kind(**parts))
     experiment = experiments.Experiment(**{field: getattr(chosen, field) for field in parts})
+    hosts.join(chosen.distributed, lambda: same_everywhere(experiment.to_json()))
     if chosen.dry_run:
         row = experiments.describe(experiment)
-        print_rows("dry run: nothing was written", [row], chosen.json, across=False)
+        if hosts.is_first():
+            print_rows("dry run: nothing was written", [row], chosen.json, across=False)
         return DONE
     result = experiments.train(experiment, chosen.workdir, show=not chosen.json)
     row = {
@@ -82,7 +88,8 @@ def train(arguments: list[str]) -> int:
         "resumed_from": result.resumed_from,
         **{k: v for k, v in (result.rows[-1] if result.rows else {}).items() if k != "step"},
     }
-    print_rows("trained", [row], chosen.json, across=False)
+    if hosts.is_first():
+        print_rows("trained", [row], chosen.json, across=False)
     return DONE
 
 
@@ -242,25 +249,39 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"biofm: there is no verb {verb!r}.{hint} See biofm --help", file=sys.stderr)
         return MISUSED
     from biofm_jax.train.absent_tpu import quiet_libtpu
-    from biofm_jax.train.checkpoint import CheckpointError
     from biofm_jax.train.compile_cache import enable_compile_cache
     from biofm_jax.train.host_memory import keep_freed_memory
-    from biofm_jax.train.stop import NonFiniteLoss, Stopped
 
     keep_freed_memory()
     quiet_libtpu()
     enable_compile_cache()
+    return _run(verb, rest)
+
+
+def _run(verb: str, arguments: list[str]) -> int:
+    """A verb's exit code; its errors are told to the user and to the run's other processes."""
+    from biofm_jax.train import hosts
+    from biofm_jax.train.checkpoint import CheckpointError
+    from biofm_jax.train.nonfinite import NonFiniteLoss
+    from biofm_jax.train.stop import Stopped
+
     try:
-        return VERBS[verb](rest)
-    except UserError as error:
-        print(f"biofm {verb}: {error}", file=sys.stderr)
-        return MISUSED
-    except (CheckpointError, NonFiniteLoss, Stopped) as error:
-        print(f"biofm {verb}: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
+        code = VERBS[verb](arguments)
+    except Exception as error:
+        if not isinstance(error, Stopped):  # all processes stop together, and leave in peace
+            hosts.failing(error)
+        code = MISUSED if isinstance(error, UserError) else FAILED
+        if isinstance(error, UserError | CheckpointError | NonFiniteLoss | Stopped):
+            print(f"biofm {verb}: {error}", file=sys.stderr)
+        elif hosts.joined():
+            traceback.print_exc()
+        else:
+            raise
+    except KeyboardInterrupt as error:
+        hosts.failing(error)
         print(f"biofm {verb}: stopped", file=sys.stderr)
-        return FAILED
+        code = FAILED
+    return hosts.leave(code)
 
 
 if __name__ == "__main__":

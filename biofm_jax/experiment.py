@@ -1,13 +1,9 @@
 """An experiment: the record of a run, from which every part of it is built."""
 
 import dataclasses
-import datetime
 import difflib
 import json
-import platform
 import runpy
-import shlex
-import sys
 from pathlib import Path
 
 import jax
@@ -17,11 +13,13 @@ from biofm_jax.adapt.encoder import Encoder
 from biofm_jax.data.batch import Batch, batch_shapes
 from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
-from biofm_jax.evaluate.results import code_commit, package_versions
+from biofm_jax.evaluate.provenance import provenance
 from biofm_jax.files import write_whole
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec
 from biofm_jax.objectives.api import ObjectiveSpec
+from biofm_jax.train import hosts
 from biofm_jax.train.checkpoint import Checkpoints
+from biofm_jax.train.lock import locked
 from biofm_jax.train.loop import Fit, LoopSpec, fit
 from biofm_jax.train.mesh import MeshSpec
 from biofm_jax.train.optimizer import OptimizerSpec
@@ -33,7 +31,8 @@ EXPERIMENT = "experiment.json"
 
 # What may change between a run and its continuation: where it runs and how often it looks.
 FREE = ("mesh", "tasks", "loop.steps", "loop.log_every", "loop.eval_every",
-        "loop.checkpoint_every", "loop.keep", "loop.accumulate",
+        "loop.checkpoint_every", "loop.keep", "loop.accumulate", "loop.on_nonfinite",
+        "loop.skip_budget",
         *(f"model.{stack}{field}" for stack in ("", "encoder.", "decoder.")
           for field in ("backend", "scan", "remat")))  # fmt: skip
 
@@ -215,34 +214,34 @@ def train(experiment: Experiment, workdir: Path, *, show: bool = True) -> Fit:
     `curve.png`, `tensorboard/` and `checkpoints/` into the workdir.
 
     Raises:
-        UserError: an impossible combination, bad data, or a workdir of another experiment.
+        UserError: an impossible combination, bad data, a workdir of another experiment or in
+            use, or hosts whose data differ.
     """
     experiment.check(jax.device_count())
-    _claim(workdir, experiment)
-    store = experiment.data.open()
-    loop, mesh = experiment.loop, experiment.mesh.build()
-    share = host_rows(mesh)
-    hosts = {"host_index": share.index, "host_count": share.count}
-    local = loop.batch_size // share.count
+    with locked(workdir):
+        hosts.on_first("workdir", lambda: _claim(workdir, experiment))
+        store = experiment.data.open()
+        hosts.agree("the data", store.digest())
+        loop, mesh = experiment.loop, experiment.mesh.build()
+        order = {"batch_size": loop.batch_size, "seed": loop.seed}
+        order["share"] = host_rows(mesh, loop.batch_size)
 
-    def held_out():
-        return experiment.data.batches(
-            store, batch_size=local, seed=loop.seed, epochs=1, holdout=True, **hosts
+        def held_out():
+            return experiment.data.batches(store, epochs=1, holdout=True, **order)
+
+        return fit(
+            experiment.model.build(),
+            experiment.objective.build(experiment.data.tokenizer().vocabulary),
+            experiment.data.batches(store, **order),
+            optimizer=experiment.optimizer,
+            mesh=mesh,
+            loop=loop,
+            workdir=workdir,
+            held_out=held_out if experiment.data.holdout > 0 else None,
+            experiment=experiment.to_json(),
+            title=workdir.name,
+            show=show,
         )
-
-    return fit(
-        experiment.model.build(),
-        experiment.objective.build(experiment.data.tokenizer().vocabulary),
-        experiment.data.batches(store, batch_size=local, seed=loop.seed, **hosts),
-        optimizer=experiment.optimizer,
-        mesh=mesh,
-        loop=loop,
-        workdir=workdir,
-        held_out=held_out if experiment.data.holdout > 0 else None,
-        experiment=experiment.to_json(),
-        title=workdir.name,
-        show=show,
-    )
 
 
 def describe(experiment: Experiment) -> dict:
@@ -278,10 +277,8 @@ def _claim(workdir: Path, experiment: Experiment) -> None:
             f"{workdir} belongs to another experiment ({'; '.join(changed[:5])}); choose "
             "another --workdir, or give the same options to go on with that one"
         )
-    if jax.process_index() == 0:
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(experiment.to_json(), indent=1) + "\n")
-        write_whole(workdir / "run.json", json.dumps(provenance(), indent=1) + "\n")
+    write_whole(path, json.dumps(experiment.to_json(), indent=1) + "\n")
+    write_whole(workdir / "run.json", json.dumps(provenance(), indent=1) + "\n")
 
 
 def changed_fields(path: Path, experiment: Experiment, free: tuple[str, ...]) -> list[str]:
@@ -325,18 +322,6 @@ def _located(value: dict, workdir: Path) -> dict:
         if not Path(name).is_absolute() and inside.is_dir():
             return value | {"data": data | {"tokenizer_path": str(inside)}}
     return value
-
-
-def provenance() -> dict:
-    """What ran where: command, commit, package versions, devices, time."""
-    return {
-        "command": shlex.join(["biofm", *sys.argv[1:]]),
-        "commit": code_commit(),
-        "versions": package_versions(),
-        "python": platform.python_version(),
-        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
 
 
 def load_encoder(name: str) -> Encoder:

@@ -21,8 +21,9 @@ from biofm_jax.data.bad_records import BadRecords
 from biofm_jax.data.progress import told
 from biofm_jax.data.readers import read_records
 from biofm_jax.errors import UserError
+from biofm_jax.evaluate.provenance import provenance
 from biofm_jax.evaluate.validity import validity_report
-from biofm_jax.experiment import load_encoder, provenance
+from biofm_jax.experiment import load_encoder
 from biofm_jax.files import write_whole
 from biofm_jax.models.cache import cache_bytes, check_decoder
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec

@@ -8,7 +8,8 @@ from biofm_jax import cli
 from biofm_jax import experiment as experiments
 from biofm_jax.experiment import load_experiment
 from biofm_jax.train.checkpoint import CheckpointError
-from biofm_jax.train.stop import NonFiniteLoss, Stopped
+from biofm_jax.train.nonfinite import NonFiniteLoss
+from biofm_jax.train.stop import Stopped
 
 ROOT = Path(__file__).parents[1]
 ESM2 = "experiments/computational_biology/esm2_masked.py"

@@ -92,8 +92,6 @@ def example_batches(
     labels: np.ndarray | None = None,
     weights: np.ndarray | None = None,
     epochs: int | None = None,
-    host_index: int = 0,
-    host_count: int = 1,
 ) -> BatchIterator:
     """A resumable iterator over examples, in a new order each epoch, for fine-tuning.
 
@@ -108,8 +106,6 @@ def example_batches(
         labels: (n, k) numbers to become `targets` (b, s, k); NaN is a missing label, weight 0.
         weights: (n, k), by default 1 for every label that is there.
         epochs: passes over the examples; None never ends.
-        host_index: this host, 0 to host_count - 1.
-        host_count: hosts; their examples are disjoint and together complete.
     """
     builder = _builder(
         sequences,
@@ -121,13 +117,7 @@ def example_batches(
         labels=labels,
         weights=weights,
     )
-    rows = ShuffledRows(
-        builder,
-        np.arange(len(sequences)),
-        host_index=host_index,
-        host_count=host_count,
-        epochs=epochs,
-    )
+    rows = ShuffledRows(builder, np.arange(len(sequences)), epochs=epochs)
     return BatchIterator(rows, builder)
 
 

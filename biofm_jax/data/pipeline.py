@@ -1,4 +1,4 @@
-"""Batches of packed rows: order and host shards from Grain, exactly resumable."""
+"""Batches of packed rows: order from Grain, shared by rows among hosts, exactly resumable."""
 
 import dataclasses
 import math
@@ -27,7 +27,7 @@ class RowBuilder:
         store: the sequences.
         max_tokens: t, length of a row.
         segments: s, most examples in a row.
-        batch_size: b, rows of a batch.
+        batch_size: b, rows of a batch on this host.
         seed: of windows and views.
         labels: (records, k) float32 to become `targets` (b, s, k); NaN is a missing label.
         weights: (records, k) float32, by default 1 for every label that is there.
@@ -120,15 +120,12 @@ class RowStream(Protocol):
 class ShuffledRows:
     """An endless or finite stream: a new global order each epoch, packed as it comes.
 
-    Grain numbers blocks of `BLOCK` places in the order, gives every host its own blocks, and
-    keeps the position. The order of an epoch is one permutation, drawn from seed and epoch
-    (4 bytes a record).
+    Grain numbers blocks of `BLOCK` places in the order and keeps the position. The order of an
+    epoch is one permutation, drawn from seed and epoch (4 bytes a record).
 
     Args:
         builder: knows the lengths.
         records: numbers of the records to go through.
-        host_index: this host, 0 to host_count - 1.
-        host_count: hosts; their blocks are disjoint and together complete.
         epochs: passes over the records; None never ends.
     """
 
@@ -137,8 +134,6 @@ class ShuffledRows:
         builder: RowBuilder,
         records: np.ndarray,
         *,
-        host_index: int = 0,
-        host_count: int = 1,
         epochs: int | None = None,
     ):
         import grain
@@ -152,16 +147,13 @@ class ShuffledRows:
             "max_tokens": builder.max_tokens,
             "segments": builder.segments,
             "seed": builder.seed,
-            "host_index": host_index,
-            "host_count": host_count,
         }
         self._records = records
         self._epoch, self._order = -1, records
-        # Small data sets are cut finer, so that every host has a part of each epoch.
-        self._block = max(1, min(BLOCK, len(records) // (4 * host_count)))
+        self._block = max(1, min(BLOCK, len(records) // 4))
         blocks = math.ceil(len(records) / self._block)
         count = blocks * epochs if epochs is not None else sys.maxsize // 2
-        indices = grain.MapDataset.range(count)[host_index::host_count]
+        indices = grain.MapDataset.range(count)
         visits = indices.map(lambda index: self._visits(*divmod(int(index), blocks)))
         options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
         self._blocks = iter(visits.to_iter_dataset(options))
@@ -222,32 +214,23 @@ class ShuffledRows:
 class FixedRows:
     """Once through the records, packed longest first, the same batches on every call.
 
-    All hosts give the same number of batches: each takes its rows of every global batch.
-
     Args:
-        builder: knows the lengths and the rows of a host's batch.
+        builder: knows the lengths.
         records: numbers of the records to go through.
-        host_index: this host, 0 to host_count - 1.
-        host_count: hosts that share each global batch.
     """
 
-    def __init__(
-        self, builder: RowBuilder, records: np.ndarray, host_index: int = 0, host_count: int = 1
-    ):
+    def __init__(self, builder: RowBuilder, records: np.ndarray):
         rows = plan_rows(builder.lengths(records), builder.max_tokens, builder.segments)
         self._rows = [records[row].tolist() for row in rows]
-        self._host, self._stride = host_index * builder.batch_size, host_count * builder.batch_size
         self._next = 0
 
     def take(self, count: int) -> list[list[int]]:
-        """This host's rows of the next global batch; [[]] for a host whose part is empty."""
-        start, self._next = self._next, self._next + self._stride
-        if start >= len(self._rows):
-            return []
-        return self._rows[start + self._host : start + self._host + count] or [[]]
+        """The next rows, `count` of them or fewer at the end."""
+        start, self._next = self._next, self._next + count
+        return self._rows[start : start + count]
 
     def state(self) -> dict:
-        """JSON-able: the next global row."""
+        """JSON-able: the next row."""
         return {"next_row": self._next}
 
     def restore(self, state: dict) -> None:
@@ -258,23 +241,38 @@ class FixedRows:
 class BatchIterator:
     """Batches of numpy arrays, this host's rows only, all of one shape.
 
+    Every host packs the whole order, 300,000 sequences a second, and builds its own rows. So the
+    batches do not depend on the number of hosts, all hosts give as many, and a position is the
+    same on each: a run goes on with any other number of them.
+
     Args:
-        rows: the order.
+        rows: the order of all hosts together.
         builder: makes the arrays.
+        share: numbers of this host's rows of each batch, as many as the builder's `batch_size`;
+            None for all.
+        total: rows of a batch over all hosts; None for the builder's.
     """
 
-    def __init__(self, rows: RowStream, builder: RowBuilder):
+    def __init__(
+        self,
+        rows: RowStream,
+        builder: RowBuilder,
+        share: np.ndarray | None = None,
+        total: int | None = None,
+    ):
         self._rows = rows
         self._builder = builder
+        self._total = builder.batch_size if total is None else total
+        self._share = np.arange(builder.batch_size) if share is None else share
 
     def __iter__(self) -> "BatchIterator":
         return self
 
     def __next__(self) -> Batch:
-        rows = self._rows.take(self._builder.batch_size)
+        rows = self._rows.take(self._total)
         if not rows:
             raise StopIteration
-        return self._builder.batch(rows)
+        return self._builder.batch([rows[i] if i < len(rows) else [] for i in self._share])
 
     def state(self) -> dict:
         """JSON-able resume point behind the batches returned so far."""

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+
 from biofm_jax.data.bad_records import tolerance_advice
 from biofm_jax.data.pipeline import BatchIterator, FixedRows, RowBuilder, ShuffledRows
 from biofm_jax.data.progress import track
@@ -134,7 +136,13 @@ class SequenceData(abc.ABC):
                 raise UserError(f"{path}: holds {found.kind} records, not {self.kind}")
             return found
         folder = cache_folder(self.kind, path, self.column)
-        found = open_prepared(folder) if folder.is_dir() else self.prepare(folder)
+        if not folder.is_dir():
+            try:
+                self.prepare(folder)
+            except UserError:
+                if not folder.is_dir():  # else another process has made it meanwhile
+                    raise
+        found = open_prepared(folder)
         total = found.bad + found.count
         if found.bad > self.tolerance * total:
             raise UserError(
@@ -168,8 +176,7 @@ class SequenceData(abc.ABC):
         *,
         batch_size: int,
         seed: int,
-        host_index: int = 0,
-        host_count: int = 1,
+        share: np.ndarray | None = None,
         epochs: int | None = None,
         holdout: bool = False,
     ) -> BatchIterator:
@@ -177,10 +184,9 @@ class SequenceData(abc.ABC):
 
         Args:
             store: what `open` returned.
-            batch_size: b, rows of a batch on this host.
+            batch_size: rows of a batch over all hosts.
             seed: of the order, the windows and the views.
-            host_index: this host, 0 to host_count - 1.
-            host_count: hosts; their records are disjoint and together complete.
+            share: (b,) numbers of the rows that this host builds (`host_rows`); None for all.
             epochs: passes over the records; None never ends.
             holdout: once through the held-out records in a fixed order, last batch filled with
                 empty rows.
@@ -196,13 +202,13 @@ class SequenceData(abc.ABC):
                 + ("" if self.fraction == 1 else " or --data.fraction")
             )
         segments = self.segments if self.pack else 1
-        builder = RowBuilder(store, self.max_tokens, segments, batch_size, seed)
+        local = batch_size if share is None else len(share)
+        builder = RowBuilder(store, self.max_tokens, segments, local, seed)
         if holdout:
-            return BatchIterator(FixedRows(builder, records, host_index, host_count), builder)
-        rows = ShuffledRows(
-            builder, records, host_index=host_index, host_count=host_count, epochs=epochs
-        )
-        return BatchIterator(rows, builder)
+            rows = FixedRows(builder, records)
+        else:
+            rows = ShuffledRows(builder, records, epochs=epochs)
+        return BatchIterator(rows, builder, share, batch_size)
 
 
 def expanded(path: str, field: str) -> Path:

@@ -62,6 +62,11 @@ class TokenStore:
     def __len__(self) -> int:
         return len(self.hashes)
 
+    def digest(self) -> str:
+        """A fingerprint of the records and their lengths, read from no token."""
+        parts = (self.hashes, self.offsets)
+        return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()[:16]
+
     def lengths(self) -> np.ndarray:
         """(records,) int64 tokens of the first view of each record."""
         return np.diff(self.offsets)[:: self.views]

@@ -19,6 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from biofm_jax.errors import UserError
+from biofm_jax.train import hosts
 
 log = logging.getLogger("biofm_jax")
 
@@ -54,7 +55,7 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int = 2):
         self.folder = Path(folder).absolute()
         self._losses: dict[int, float] = {}
-        self._manager = ocp.CheckpointManager(
+        self._manager = _Manager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policies.AnyPreservationPolicy(
@@ -133,13 +134,19 @@ class Checkpoints:
         Raises:
             CheckpointError: there are checkpoints, and none can be read.
         """
-        candidates = self.steps()[::-1] if step is None else [step]
+        candidates = self._agreed(self.steps()[::-1]) if step is None else [step]
         skipped = {}
         for candidate in candidates:
+            state = record = reason = None
             try:
                 state, record = self._read(candidate, shapes, shardings)
             except Exception as error:  # Orbax and TensorStore raise many kinds for a bad file
                 reason = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+            # Each process reads its own part: one that could not is an answer for all.
+            reason = next((said for said in hosts.share("restore", reason) if said), None)
+            if reason is None and np.asarray(checksum(state)).tolist() != record["checksum"]:
+                reason = "the checksum of the arrays is not the one that was saved"
+            if reason is not None:
                 log.warning("checkpoint %s/%s is damaged: %s", self.folder, candidate, reason)
                 skipped[candidate] = reason
                 continue
@@ -154,34 +161,47 @@ class Checkpoints:
         return None
 
     def _read(self, step, shapes, shardings):
+        """This process's part of the state, and the record.
+
+        Read through the handlers: the manager waits for all processes after a read, also for
+        one that could not read and has gone on.
+        """
         wanted = jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             shapes,
             shardings,
         )
-        read = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.PyTreeRestore(
-                    wanted, restore_args=ocp.checkpoint_utils.construct_restore_args(wanted)
-                ),
-                record=ocp.args.JsonRestore(),
-            ),
+        restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
+        state = ocp.PyTreeCheckpointHandler(use_compression=False).restore(
+            self.folder / str(step) / "state",
+            args=ocp.args.PyTreeRestore(wanted, restore_args=restore_args),
         )
-        if np.asarray(checksum(read.state)).tolist() != read.record["checksum"]:
-            raise CheckpointError("the checksum of the arrays is not the one that was saved")
-        _check_digest(read.record)
-        return read.state, read.record
+        return state, self._record(step)
 
     def _record(self, step: int) -> dict:
-        read = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))
-        _check_digest(read.record)
-        return read.record
+        record = ocp.JsonCheckpointHandler().restore(self.folder / str(step) / "record")
+        _check_digest(record)
+        return record
 
     def drop_after(self, step: int) -> None:
         """Delete the checkpoints newer than a step: damaged ones that a resume passed over."""
-        for newer in [s for s in self.steps() if s > step]:
+        for newer in self._agreed([s for s in self.steps() if s > step]):
             self._manager.delete(newer)
+
+    def _agreed(self, steps: list[int]) -> list[int]:
+        """The steps that process 0 sees, once all have looked and before one changes anything."""
+        return hosts.share("steps", steps)[0]
+
+
+class _Manager(ocp.CheckpointManager):
+    """Leaves JAX's preemption service to the loop.
+
+    Orbax asks it too, when a save ends in the background, with the step of that save. That takes
+    this process's count of steps back, and the service could name one that all have passed.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
 
 
 @dataclasses.dataclass

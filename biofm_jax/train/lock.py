@@ -1,4 +1,4 @@
-"""One run at a time in a workdir."""
+"""One run at a time in a workdir, also of several processes."""
 
 import contextlib
 import fcntl
@@ -6,18 +6,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from biofm_jax.errors import UserError
+from biofm_jax.train import hosts
 
 
 @contextlib.contextmanager
 def locked(workdir: Path | None) -> Iterator[None]:
-    """Hold a workdir for this process; the operating system frees it when the process dies.
+    """Hold a workdir for this run; the operating system frees it when the process dies.
+
+    Process 0 of a run of several holds it for all.
 
     Raises:
-        UserError: another run holds it.
+        UserError: another run holds it; every process is told.
     """
-    if workdir is None:
+    with contextlib.ExitStack() as held:
+        if workdir is not None:
+            hosts.on_first("lock", lambda: held.enter_context(_held(workdir)))
         yield
-        return
+
+
+@contextlib.contextmanager
+def _held(workdir: Path) -> Iterator[None]:
     workdir.mkdir(parents=True, exist_ok=True)
     with (workdir / ".lock").open("w") as file:
         try:

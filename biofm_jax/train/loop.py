@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +15,17 @@ import jax.numpy as jnp
 from biofm_jax.errors import UserError
 from biofm_jax.models.api import Model
 from biofm_jax.objectives.api import Objective
+from biofm_jax.train import hosts
 from biofm_jax.train.checkpoint import Checkpoints
-from biofm_jax.train.lock import locked
 from biofm_jax.train.logging import ProgressBar, RunLog
 from biofm_jax.train.mesh import row_shards
+from biofm_jax.train.nonfinite import NonFiniteSteps
 from biofm_jax.train.optimizer import OptimizerSpec
-from biofm_jax.train.placement import global_shapes, host_rows, to_devices
+from biofm_jax.train.placement import global_shapes, to_devices
 from biofm_jax.train.prefetch import Drawn, Prefetch
 from biofm_jax.train.step import Base, Program, TrainState, build_program
-from biofm_jax.train.stop import NonFiniteLoss, Stopped, StopSignal, diverged
+from biofm_jax.train.stop import Stopped, StopSignal
+from biofm_jax.train.stragglers import Pace
 
 log = logging.getLogger("biofm_jax")
 
@@ -41,6 +43,9 @@ class LoopSpec:
         eval_every: steps between measurements of the held-out loss; 0 for none.
         checkpoint_every: steps between checkpoints; the last step is always saved.
         keep: the number of last checkpoints kept, besides the best.
+        on_nonfinite: `stop` at a step whose loss or gradient is not finite, or `skip` it: its
+            update is left away.
+        skip_budget: steps that may be skipped before the run stops.
     """
 
     steps: int = 1000
@@ -51,6 +56,8 @@ class LoopSpec:
     eval_every: int = 0
     checkpoint_every: int = 500
     keep: int = 2
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    skip_budget: int = 10
 
     def check(self, row_shards: int) -> None:
         """Refuse numbers that make no run, and a batch that the mesh cannot cut.
@@ -66,6 +73,7 @@ class LoopSpec:
                 raise UserError(f"loop.{name} is {getattr(self, name)}; it must be 1 or more")
         if self.eval_every < 0:
             raise UserError(f"loop.eval_every is {self.eval_every}; it must be 0 or more")
+        NonFiniteSteps(self.on_nonfinite, self.skip_budget)
         parts = row_shards * self.accumulate
         if self.batch_size % parts:
             nearest = max(1, round(self.batch_size / parts)) * parts
@@ -121,7 +129,8 @@ def fit(
         optimizer: optimizer and schedule.
         mesh: from `MeshSpec.build`.
         loop: length and intervals.
-        workdir: where metrics, curve and checkpoints go; None keeps everything in memory.
+        workdir: where metrics, curve and checkpoints go, `locked` by the caller; None keeps
+            everything in memory.
         held_out: makes a finite batch iterator for the held-out loss.
         params: start from these (numpy or jax arrays) instead of random ones.
         base: parameters beside them that are not trained (`build_program`).
@@ -134,7 +143,7 @@ def fit(
         The final state and the log.
 
     Raises:
-        UserError: a batch or mesh that does not fit; a workdir in use.
+        UserError: a batch or mesh that does not fit.
         NonFiniteLoss: names the step, its records and the last good checkpoint.
         Stopped: after SIGTERM or Ctrl-C.
         CheckpointError: a save failed, or no checkpoint can be read.
@@ -152,17 +161,22 @@ def fit(
         shapes,
         loop.accumulate,
         base,
+        loop.on_nonfinite == "skip",
     )
     frozen = () if base is None else (jax.device_put(base.params, *program.base_shardings),)
-    with locked(workdir), jax.set_mesh(mesh):
+    with jax.set_mesh(mesh):
         checkpoints = None if workdir is None else Checkpoints(workdir / "checkpoints", loop.keep)
         run = _Run(
             program, frozen, checkpoints, batches, mesh, loop, experiment or {}, held_out, keep_best
         )
         try:
             resumed = run.start(params)
-            run.log = RunLog(workdir if jax.process_index() == 0 else None, run.step)
-            run.train(ProgressBar(title, loop.steps, run.step, show and jax.process_index() == 0))
+            run.log = RunLog(workdir if hosts.is_first() else None, run.step)
+            run.train(ProgressBar(title, loop.steps, run.step, show and hosts.is_first()))
+        except BaseException as error:
+            if not isinstance(error, Stopped):
+                hosts.failing(error)  # before `close`, which waits for a save of all of them
+            raise
         finally:
             run.close()
     compilations = program.step._cache_size()
@@ -189,9 +203,9 @@ class _Run:
         self.validation_loss: float | None = None
         self.measured: dict[int, float] = {}
         self.pending: collections.deque = collections.deque()
-        self.shares = host_rows(mesh).count
         self.tokens, self.since, self.rate = 0, time.monotonic(), 0.0
-        self.stop = StopSignal()
+        self.stop, self.pace = StopSignal(), Pace()
+        self.nonfinite = NonFiniteSteps(loop.on_nonfinite, loop.skip_budget)
         self.log: RunLog = RunLog(None)
 
     def start(self, params) -> int | None:
@@ -203,6 +217,7 @@ class _Run:
             self.checkpoints.drop_after(found.step)
             self.state, self.step = found.state, found.step
             self.data_state, self.saved = found.record["data"], found.step
+            self.nonfinite.skipped = found.record.get("skipped", 0)
             self.batches.restore(self.data_state)
             log.info("going on from step %d", self.step)
             return found.step
@@ -222,12 +237,14 @@ class _Run:
                     # 1. The next batch, already on the devices.
                     item: Drawn = next(drawn)
                     # 2. One step. Only what was put on the devices on purpose may be used.
+                    self.pace.begin()
                     with jax.transfer_guard("disallow"):
                         self.state, metrics = self.program.step(
                             self.state, item.batch, *self.frozen
                         )
+                    self.pace.given(metrics)
                     self.step += 1
-                    self.tokens += item.tokens * self.shares
+                    self.tokens += item.tokens * loop.batch_size // len(item.host.tokens)
                     self.data_state = item.state
                     # 3. Read the metrics of the steps before this one, while this one runs.
                     if (self.step - 1) % loop.log_every == 0:
@@ -240,7 +257,7 @@ class _Run:
                         self._evaluate()
                         self._flush(bar)
                     # 5. A checkpoint; only of a state that is known to be finite.
-                    stop = self.stop.number is not None
+                    stop = self.stop.asked(self.step)
                     if self.step % loop.checkpoint_every == 0 or last or stop:
                         self._flush(bar)
                         self._save()
@@ -252,6 +269,7 @@ class _Run:
     def close(self) -> None:
         """Finish the save in the background, close the files."""
         try:
+            self.pace.close()
             if self.checkpoints is not None:
                 self.checkpoints.close()
         finally:
@@ -269,14 +287,18 @@ class _Run:
             self.rate, self.tokens, self.since = self.tokens / (now - self.since), 0, now
         for step, values, host in zip(steps, fetched, hosts, strict=True):
             values = {name: float(value) for name, value in values.items()}
-            if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
-                raise NonFiniteLoss(diverged(step, values, self.batches.names(host), self.saved))
+            loss = values["loss"]
+            if not self.nonfinite.passed(step, values, self.batches.names(host), self.saved):
+                values = {"weight": values["weight"]}  # NaN is no JSON, and no point of a curve
             if step in self.measured:
                 values["validation_loss"] = self.measured.pop(step)
             elif step % self.loop.log_every and step != self.loop.steps:
                 continue
-            self.log.write({"step": step, **values, "tokens_per_second": self.rate})
-            bar.note(step, values["loss"], self.rate)
+            if self.loop.on_nonfinite == "skip":
+                values["skipped"] = self.nonfinite.skipped
+            rates = {"tokens_per_second": self.rate, **self.pace.look(step)}
+            self.log.write({"step": step, **values, **rates})
+            bar.note(step, loss, self.rate)
 
     def _evaluate(self) -> None:
         """The mean loss over the held-out records."""
@@ -291,6 +313,7 @@ class _Run:
             total, weight = total + float(part[0]), weight + float(part[1])
         loss = total / max(weight, 1e-9)
         self.since += time.monotonic() - began  # tokens/s is of training alone
+        self.pace.rest()
         self.validation_loss = self.measured[self.step] = loss
         if self.keep_best and loss < self.best_loss:
             self.best_loss = loss
@@ -300,5 +323,7 @@ class _Run:
         if self.checkpoints is None or self.saved == self.step:
             return
         record = {"data": self.data_state, "experiment": self.experiment}
+        record["skipped"] = self.nonfinite.skipped
+        self.pace.rest()
         self.checkpoints.save(self.step, self.state, record, self.validation_loss)
         self.saved, self.validation_loss = self.step, None

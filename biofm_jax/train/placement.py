@@ -1,59 +1,38 @@
 """Which rows of a batch a process reads, and where they lie on the mesh."""
 
-import dataclasses
-
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from biofm_jax.errors import UserError
 from biofm_jax.train.mesh import ACTIVATIONS, layout, row_shards
 
 
-@dataclasses.dataclass(frozen=True)
-class HostRows:
-    """The share of a global batch that a process reads.
-
-    Processes whose devices hold the same rows (other heads or other tokens of them) read the same.
-
-    Attributes:
-        index: number of the share.
-        count: of equal shares.
-        parts: which of the mesh's `row_shards` parts of the rows they are, in order.
-    """
-
-    index: int
-    count: int
-    parts: tuple[int, ...]
-
-
-def host_rows(mesh, process: int | None = None) -> HostRows:
-    """The share of a process, by default of this one.
-
-    Raises:
-        UserError: a mesh in which two processes would share some rows and not others.
-    """
+def _own_parts(mesh, process: int | None = None) -> list[int]:
+    """Which of the `row_shards` parts of a batch's rows a process's devices hold, ascending."""
     process = jax.process_index() if process is None else process
-    held: dict[int, set[int]] = {}
-    for part, devices in enumerate(mesh.devices.reshape(row_shards(mesh), -1)):
-        for device in devices:
-            held.setdefault(device.process_index, set()).add(part)
-    shares = sorted({tuple(sorted(parts)) for parts in held.values()})
-    if sum(len(parts) for parts in shares) != row_shards(mesh) or len({*map(len, shares)}) > 1:
-        raise UserError(
-            f"on the mesh {dict(mesh.shape)} two processes would share a part of their rows only; "
-            "let mesh.tensor x mesh.context divide the devices of a process, or be a multiple of "
-            "them"
-        )
-    mine = tuple(sorted(held[process]))
-    return HostRows(shares.index(mine), len(shares), mine)
+    parts = mesh.devices.reshape(row_shards(mesh), -1)
+    return [i for i, part in enumerate(parts) if any(d.process_index == process for d in part)]
+
+
+def host_rows(mesh, batch_size: int, process: int | None = None) -> np.ndarray:
+    """Numbers of the rows of a batch that a process's devices hold, ascending.
+
+    Processes whose devices hold other heads or other tokens of the same rows share them.
+
+    Args:
+        mesh: the mesh.
+        batch_size: rows over all processes, divisible by `row_shards`.
+        process: by default this one.
+    """
+    parts = np.arange(batch_size).reshape(row_shards(mesh), -1)
+    return parts[_own_parts(mesh, process)].ravel()
 
 
 def global_shapes(mesh, batch):
     """Shapes of the batch of all processes together, of which `batch` is this one's rows."""
-    count = host_rows(mesh).count
+    parts, own = row_shards(mesh), len(_own_parts(mesh))
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((x.shape[0] * count, *x.shape[1:]), x.dtype), batch
+        lambda x: jax.ShapeDtypeStruct((x.shape[0] * parts // own, *x.shape[1:]), x.dtype), batch
     )
 
 
@@ -74,7 +53,7 @@ def to_devices(mesh, batch):
     shardings = batch_shardings(mesh, whole)
     if jax.process_count() == 1:
         return jax.tree.map(jax.device_put, batch, shardings)
-    parts = host_rows(mesh).parts
+    parts = _own_parts(mesh)
 
     def put(leaf, shape, sharding):
         leaf, rows = np.asarray(leaf), shape.shape[0] // row_shards(mesh)

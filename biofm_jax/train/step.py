@@ -88,6 +88,7 @@ def build_program(
     batch: Batch,
     accumulate: int = 1,
     base: Base | None = None,
+    skip_nonfinite: bool = False,
 ) -> Program:
     """Build the functions of a run; nothing is allocated or compiled yet.
 
@@ -100,6 +101,8 @@ def build_program(
         batch: a batch of the run's global shape (arrays or ShapeDtypeStructs).
         accumulate: number of microbatches whose gradients are summed before each update.
         base: parameters that are not trained; shapes are enough.
+        skip_nonfinite: leave parameters, optimizer and the objective's memory as they are in a
+            step whose loss or gradient is not finite; only `step` goes on.
 
     Raises:
         UserError: rows that the mesh or the microbatches do not divide; an objective whose
@@ -161,14 +164,16 @@ def build_program(
             "weight": loss.weight,
             "gradient_norm": optax.tree.norm(gradients),
         }
-        state = dataclasses.replace(
+        after = dataclasses.replace(
             state,
-            step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
             opt_state=opt_state,
             objective_state=loss.state,
         )
-        return state, metrics
+        if skip_nonfinite:
+            finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
+            after = jax.tree.map(partial(jnp.where, finite), after, state)
+        return dataclasses.replace(after, step=state.step + 1), metrics
 
     def evaluate(state: TrainState, batch: Batch, *frozen):
         run = apply(False, frozen)

@@ -1,6 +1,9 @@
-"""What ends a run early: SIGTERM and Ctrl-C, with everything saved, or a loss gone wrong."""
+"""What ends a run early with everything saved: SIGTERM and Ctrl-C."""
 
 import signal
+
+import jax
+from jax.experimental import multihost_utils
 
 
 class Stopped(RuntimeError):
@@ -10,16 +13,19 @@ class Stopped(RuntimeError):
 class StopSignal:
     """While entered, remembers the first SIGTERM or Ctrl-C; a second one acts at once.
 
-    Attributes:
-        number: the signal that came, or None.
+    In a run of several processes SIGTERM is left to JAX's preemption service: told by any of the
+    processes, it names a step that none has reached yet, at which all stop. That costs nothing
+    per step, neither a collective nor a wait for the device; a flag that all processes reduce
+    would, or would be seen only when metrics are read, too late for a short grace time.
     """
 
     def __init__(self):
-        self.number: int | None = None
+        self._number: int | None = None
         self._old: dict = {}
+        self._together = jax.process_count() > 1
 
     def __enter__(self) -> "StopSignal":
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGINT,) if self._together else (signal.SIGTERM, signal.SIGINT):
             try:
                 self._old[number] = signal.signal(number, self._handle)
             except ValueError:  # not in the main thread: the caller handles signals
@@ -27,41 +33,23 @@ class StopSignal:
         return self
 
     def _handle(self, number, _) -> None:
-        self.number = number
+        self._number = number
         signal.signal(number, self._old[number])
+        if self._together:
+            signal.raise_signal(signal.SIGTERM)
 
     def __exit__(self, *_) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)
 
+    def asked(self, step: int) -> bool:
+        """Whether the run stops after this step: the same answer in every process."""
+        if self._together:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self._number is not None
+
     def message(self, step: int, saved: bool) -> str:
         """What to tell the user."""
-        name = signal.Signals(self.number).name
+        name = signal.Signals(self._number or signal.SIGTERM).name
         where = ", and it is saved" if saved else ""
         return f"stopped by {name} after step {step}{where}; the same command goes on from there"
-
-
-class NonFiniteLoss(RuntimeError):
-    """The loss or a gradient became infinite or not a number."""
-
-
-def diverged(step: int, metrics: dict, names: list[str], saved: int | None) -> str:
-    """What to tell the user of a loss that is not finite.
-
-    Args:
-        step: where it happened.
-        metrics: of the step, `loss` and `gradient_norm` among them.
-        names: the records of the step's batch.
-        saved: the step of the last good checkpoint, if any.
-    """
-    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-    kept = (
-        "no checkpoint was saved before"
-        if saved is None
-        else f"the checkpoint of step {saved} is good"
-    )
-    return (
-        f"step {step}: loss {metrics['loss']}, gradient norm {metrics['gradient_norm']}. "
-        f"Records of the batch: {shown}. {kept}. Lower --optimizer.learning_rate, lengthen "
-        "--optimizer.warmup, or look at these records"
-    )

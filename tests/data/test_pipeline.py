@@ -31,10 +31,10 @@ def make_store(count=1000, longest=60, views=1) -> TokenStore:
     )
 
 
-def iterate(store, *, tokens=128, segments=8, size=4, seed=0, records=None, **options):
-    builder = RowBuilder(store, tokens, segments, size, seed)
+def iterate(store, *, tokens=128, segments=8, size=4, seed=0, records=None, share=None, **options):
+    builder = RowBuilder(store, tokens, segments, size if share is None else len(share), seed)
     records = np.arange(len(store)) if records is None else records
-    return BatchIterator(ShuffledRows(builder, records, **options), builder)
+    return BatchIterator(ShuffledRows(builder, records, **options), builder, share, size)
 
 
 def counted(batches) -> Counter:
@@ -69,21 +69,30 @@ def test_batch_holds_the_records_it_names():
     assert iterator.names(batch) == [f"r{i}" for i in examples]
 
 
-@pytest.mark.parametrize("host_count", [1, 2, 3, 8])
+@pytest.mark.parametrize("hosts", [1, 2, 3, 8])
 @pytest.mark.parametrize("count", [30, 1000])
-def test_hosts_are_disjoint_and_complete_in_every_epoch(host_count, count):
-    store = make_store(count)
-    parts = [
-        counted(iterate(store, host_index=h, host_count=host_count, epochs=1))
-        for h in range(host_count)
-    ]
-    assert sum(parts, Counter()) == Counter(range(count))
-    assert min(len(part) for part in parts) > 0.5 * count / host_count
-    three = [
-        counted(iterate(store, host_index=h, host_count=host_count, epochs=3))
-        for h in range(host_count)
-    ]
-    assert set(sum(three, Counter()).values()) == {3}
+def test_hosts_share_the_batches_of_one(hosts, count):
+    store, size = make_store(count), 24
+    whole = list(iterate(store, size=size, epochs=3))
+    assert set(counted(whole).values()) == {3} and len(counted(whole)) == count
+    shares = np.arange(size).reshape(-1, hosts).T  # host h has rows h, h + hosts, ...
+    parts = [list(iterate(store, size=size, share=share, epochs=3)) for share in shares]
+    for number, batch in enumerate(whole):
+        for share, part in zip(shares, parts, strict=True):
+            assert len(part) == len(whole)
+            mine = {n: getattr(batch, n)[share] for n in ("tokens", "segment_ids", "examples")}
+            for name, rows in mine.items():
+                np.testing.assert_array_equal(getattr(part[number], name), rows)
+
+
+def test_a_position_is_good_for_any_number_of_hosts():
+    store = make_store()
+    first = iterate(store, share=np.array([2, 3]))
+    for _ in range(7):
+        next(first)
+    alone = iterate(store)
+    alone.restore(json.loads(json.dumps(first.state())))
+    np.testing.assert_array_equal(next(first).tokens, next(alone).tokens[2:])
 
 
 def test_order_follows_seed_and_epoch_and_is_global():
@@ -100,11 +109,11 @@ def test_order_follows_seed_and_epoch_and_is_global():
 @pytest.mark.parametrize("stop", [0, 1, 7, 40])
 def test_restored_iterator_gives_the_same_batches(views, stop):
     store = make_store(200, longest=200, views=views)  # some longer than a row
-    first = iterate(store, host_index=1, host_count=2)
+    first = iterate(store, share=np.array([2, 3]))
     for _ in range(stop):
         next(first)
     state = json.loads(json.dumps(first.state()))
-    second = iterate(store, host_index=1, host_count=2)
+    second = iterate(store, share=np.array([2, 3]))
     next(second)
     second.restore(state)
     for _ in range(60):
@@ -205,7 +214,7 @@ def test_fixed_order_gives_every_host_as_many_batches():
     store = make_store(30)
     builder = RowBuilder(store, 128, 8, 4)
     parts = [
-        list(BatchIterator(FixedRows(builder, np.arange(30), host, 3), builder))
+        list(BatchIterator(FixedRows(builder, np.arange(30)), builder, np.arange(4) + 4 * host, 12))
         for host in range(3)
     ]
     assert [len(part) for part in parts] == [1, 1, 1]

@@ -13,7 +13,7 @@ from biofm_jax.errors import UserError
 from biofm_jax.train.checkpoint import Checkpoints
 from biofm_jax.train.lock import locked
 from biofm_jax.train.loop import LoopSpec, fit
-from biofm_jax.train.stop import NonFiniteLoss
+from biofm_jax.train.nonfinite import NonFiniteLoss
 
 OBJECTIVE = CASES["next_token"][0].build(VOCABULARY)
 MODEL = dataclasses.replace(CASES["next_token"][1], layers=1, width=16, heads=2).build()
@@ -132,10 +132,7 @@ def poisoned(record):
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
-    rows = {"max_tokens": 32, "segments": 4, "batch_size": 4}
-    drawn = example_batches(sequences(), VOCABULARY, seed=1, **rows)
-    records = [next(drawn).examples for _ in range(5)]
-    bad = int(records[4][0, 0])  # seen at step 5 for the first time
+    bad = bad_record(5)
     with pytest.raises(NonFiniteLoss) as caught:
         run(tmp_path, objective=poisoned(bad))
     message = str(caught.value)
@@ -154,14 +151,84 @@ def test_without_a_checkpoint_the_message_says_so():
         run(objective=dataclasses.replace(OBJECTIVE, loss=_always_nan))
 
 
+def bad_record(step):
+    """A record that is seen at that step of `run` for the first time."""
+    rows = {"max_tokens": 32, "segments": 4, "batch_size": 4}
+    drawn = example_batches(sequences(), VOCABULARY, seed=1, **rows)
+    return int([next(drawn).examples for _ in range(step)][-1][0, 0])
+
+
+def test_a_loss_that_is_no_number_is_skipped_and_the_rest_resumes_bitwise(tmp_path, caplog):
+    bad = bad_record(5)
+    objective = poisoned(bad)
+    loop = dataclasses.replace(LOOP, steps=8, log_every=1, on_nonfinite="skip", skip_budget=1)
+    with caplog.at_level(logging.WARNING, "biofm_jax"):
+        whole = run(tmp_path / "whole", loop, objective)
+    assert "skipped step 5: loss nan" in caplog.text and str(bad) in caplog.text
+    assert "1 of 1 skips are used" in caplog.text
+    rows = {row["step"]: row for row in whole.rows}
+    assert [row["skipped"] for row in rows.values()] == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert "loss" not in rows[5] and all("loss" in rows[s] for s in rows if s != 5)
+    assert "NaN" not in (tmp_path / "whole" / "metrics.jsonl").read_text()
+    # The update of step 5 was left away, and nothing else.
+    states = [
+        jax.device_get(run(loop=dataclasses.replace(loop, steps=s), objective=objective).state)
+        for s in (4, 5)
+    ]
+    assert [int(state.step) for state in states] == [4, 5]
+    for name in ("params", "opt_state", "objective_state"):
+        parts = (getattr(state, name) for state in states)
+        jax.tree.map(np.testing.assert_array_equal, *parts)
+    # Stopped after the skip and started again: the same losses, and the same count.
+    run(tmp_path / "parts", dataclasses.replace(loop, steps=6), objective)
+    again = run(tmp_path / "parts", loop, objective)
+    kept = [
+        [(row["step"], row.get("loss"), row["skipped"]) for row in r.rows] for r in (whole, again)
+    ]
+    assert again.resumed_from == 6 and kept[0] == kept[1]
+    jax.tree.map(np.testing.assert_array_equal, *(jax.device_get(r.state) for r in (whole, again)))
+
+
+def test_more_skips_than_the_budget_stop_the_run(tmp_path):
+    loop = dataclasses.replace(LOOP, on_nonfinite="skip", skip_budget=2)
+    with pytest.raises(NonFiniteLoss, match=r"step 3: .*skip_budget 2 is used up"):
+        run(tmp_path, loop, dataclasses.replace(OBJECTIVE, loss=_always_nan))
+    # Two skips and the state they left are saved; the third is not.
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert checkpoints.steps() == [2]
+    checkpoints.close()
+    # The budget is of the whole run: a restart has none left.
+    with pytest.raises(NonFiniteLoss, match="step 3"):
+        run(tmp_path, loop, dataclasses.replace(OBJECTIVE, loss=_always_nan))
+
+
+def test_without_a_bad_step_skipping_changes_nothing():
+    states = [
+        jax.device_get(run(loop=dataclasses.replace(LOOP, on_nonfinite=policy)).state)
+        for policy in ("stop", "skip")
+    ]
+    # Another program, which rounds otherwise.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 1e-6), *states)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [({"on_nonfinite": "ignore"}, "on_nonfinite is 'ignore'"), ({"skip_budget": -1}, "is -1")],
+)
+def test_policies_that_make_no_sense_are_named(change, words):
+    with pytest.raises(UserError, match=words):
+        dataclasses.replace(LOOP, **change).check(1)
+
+
 def _always_nan(apply, params, state, batch, rng):
     found = OBJECTIVE.loss(apply, params, state, batch, rng)
     return dataclasses.replace(found, total=found.total * jnp.nan)
 
 
 def test_a_workdir_in_use_is_refused(tmp_path):
-    with locked(tmp_path), pytest.raises(UserError, match="another run is writing"):
-        run(tmp_path)
+    second = pytest.raises(UserError, match="another run is writing")
+    with locked(tmp_path), second, locked(tmp_path):
+        pass
     with locked(tmp_path):  # free again
         pass
 

@@ -10,7 +10,7 @@ from toy_batches import TINY, batch_for
 
 from biofm_jax.errors import UserError
 from biofm_jax.train.mesh import MeshSpec, abstract_mesh, parameter_shardings
-from biofm_jax.train.placement import batch_shardings, host_rows, to_devices
+from biofm_jax.train.placement import batch_shardings, global_shapes, host_rows, to_devices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,22 +81,28 @@ def pod(sizes, per_host):
 @pytest.mark.parametrize(
     ("sizes", "per_host", "shares"),
     [
-        ((2, 4, 1, 1), 4, [(0, 2, (0, 1, 2, 3)), (1, 2, (4, 5, 6, 7))]),
-        ((1, 2, 4, 1), 4, [(0, 2, (0,)), (1, 2, (1,))]),
+        ((2, 4, 1, 1), 4, [[0, 1, 2, 3], [4, 5, 6, 7]]),
+        ((1, 2, 4, 1), 4, [[0, 1, 2, 3], [4, 5, 6, 7]]),
         # A row is spread over both hosts: they read the same.
-        ((1, 1, 2, 4), 4, [(0, 1, (0,)), (0, 1, (0,))]),
-        ((1, 2, 1, 8), 4, [(0, 2, (0,)), (0, 2, (0,)), (1, 2, (1,)), (1, 2, (1,))]),
+        ((1, 1, 2, 4), 4, [list(range(8))] * 2),
+        ((1, 2, 1, 8), 4, [[0, 1, 2, 3]] * 2 + [[4, 5, 6, 7]] * 2),
+        # Rows 2 to 5 are spread over two hosts each.
+        ((1, 4, 3, 1), 4, [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7]]),
     ],
 )
-def test_hosts_share_the_rows(sizes, per_host, shares):
+def test_hosts_share_the_rows(monkeypatch, sizes, per_host, shares):
     mesh = pod(sizes, per_host)
-    got = [dataclasses.astuple(host_rows(mesh, host)) for host in range(len(shares))]
-    assert got == shares
+    assert [host_rows(mesh, 8, host).tolist() for host in range(len(shares))] == shares
+    for host, rows in enumerate(shares):
+        monkeypatch.setattr(jax, "process_index", lambda host=host: host)
+        assert global_shapes(mesh, np.zeros((len(rows), 3))).shape == (8, 3)
 
 
-def test_a_host_with_parts_of_two_rows_is_refused():
-    with pytest.raises(UserError, match=r"mesh\.tensor x mesh\.context"):
-        host_rows(pod((1, 4, 3, 1), 4), 0)
+def test_rows_that_a_torus_scatters_are_found():
+    mesh = pod((4, 1, 1, 1), 1)
+    for device, process in zip(mesh.devices.ravel(), (0, 1, 1, 0), strict=True):
+        device.process_index = process
+    assert host_rows(mesh, 8, 0).tolist() == [0, 1, 6, 7]
 
 
 def test_a_batch_is_cut_by_rows_and_tokens():
