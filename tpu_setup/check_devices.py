@@ -24,14 +24,17 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from biofm_jax.cli_output import CONFIG, DONE, FAILED, MISUSED
 from biofm_jax.errors import UserError
+from biofm_jax.evaluate.provenance import same_everywhere
+from biofm_jax.plan.chips import CHIPS
+from biofm_jax.train import hosts
 from biofm_jax.train.mesh import AXES, MeshSpec
 
 # Published peaks in bfloat16, TFLOP/s of one device, by the beginning of JAX's name for it.
 PEAKS = {
-    "TPU v4": 275,  # https://cloud.google.com/tpu/docs/v4
-    "TPU v5 lite": 197,  # https://cloud.google.com/tpu/docs/v5e
-    "TPU v5": 459,  # https://cloud.google.com/tpu/docs/v5p
-    "TPU v6": 918,  # https://cloud.google.com/tpu/docs/v6e
+    "TPU v4": CHIPS["v4"].flops / 1e12,
+    "TPU v5 lite": CHIPS["v5e"].flops / 1e12,
+    "TPU v5": CHIPS["v5p"].flops / 1e12,
+    "TPU v6": CHIPS["v6e"].flops / 1e12,
     "NVIDIA A100": 312,
     "NVIDIA H100": 989,
     "NVIDIA H200": 989,
@@ -58,18 +61,6 @@ class Check:
     expect: int = 0
     size: int = 0
     mebibytes: int = 4
-
-
-def connect() -> None:
-    """Join the other processes of this run."""
-    if "BIOFM_COORDINATOR" in os.environ:
-        jax.distributed.initialize(
-            os.environ["BIOFM_COORDINATOR"],
-            int(os.environ["BIOFM_PROCESSES"]),
-            int(os.environ["BIOFM_PROCESS_ID"]),
-        )
-    else:
-        jax.distributed.initialize()
 
 
 def all_reduce(mesh, axis: str, mebibytes: int) -> tuple[bool, float]:
@@ -182,7 +173,7 @@ def slow_devices(kind: str, rates: list[float], names: list[str]) -> list[str]:
     peak = next((p for name, p in PEAKS.items() if kind.startswith(name)), None)
     if peak and median < LEAST * peak:
         found.append(
-            f"the median device reaches {median:.0f} of {peak} TFLOP/s ({kind}): is another "
+            f"the median device reaches {median:.0f} of {peak:.0f} TFLOP/s ({kind}): is another "
             "process on them, or are the matrices too small (--size)?"
         )
     return found
@@ -190,11 +181,25 @@ def slow_devices(kind: str, rates: list[float], names: list[str]) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Run all checks; the first process prints."""
+    try:
+        return hosts.leave(check(arguments))
+    except UserError as error:
+        print(f"error: {error}", flush=True)
+        hosts.failing(error)
+        return hosts.leave(MISUSED)
+
+
+def check(arguments: list[str]) -> int:
+    """The checks.
+
+    Raises:
+        UserError: processes that are missing or differ, or a mesh that does not fit.
+    """
     options = tyro.cli(
         Check, args=arguments, prog="check_devices.py", config=CONFIG, use_underscores=True
     )
     if options.distributed:
-        connect()
+        hosts.join(True, lambda: same_everywhere({}))
     devices, local = jax.devices(), jax.local_devices()
     first = jax.process_index() == 0
     kind, platform = devices[0].device_kind, devices[0].platform
@@ -209,11 +214,7 @@ def main(arguments: list[str]) -> int:
     )
     wrong = missing_devices(options.expect, len(devices), jax.process_count())
     wrong += unused_accelerators(platform, glob.glob("/dev/*") + glob.glob("/dev/vfio/*"))
-    try:
-        mesh = options.mesh.build()
-    except UserError as error:
-        tell(f"error: {error}")
-        return MISUSED
+    mesh = options.mesh.build()
     tell("mesh      " + ", ".join(f"{name} {size}" for name, size in mesh.shape.items()))
 
     for axis, size in mesh.shape.items():
@@ -229,10 +230,10 @@ def main(arguments: list[str]) -> int:
     mine = np.array([matmul_rate(device, size) for device in local], np.float32)
     host = np.frombuffer(socket.gethostname().encode()[:64].ljust(64), np.uint8)
     rates = multihost_utils.process_allgather(mine).reshape(-1, len(local))
-    hosts = multihost_utils.process_allgather(host).reshape(-1, 64)
+    machines = multihost_utils.process_allgather(host).reshape(-1, 64)
     names = [
         f"device {number} of process {process} on {bytes(name).decode().strip()}"
-        for process, name in enumerate(hosts)
+        for process, name in enumerate(machines)
         for number in range(len(local))
     ]
     tell(
