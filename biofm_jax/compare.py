@@ -25,7 +25,8 @@ from biofm_jax.adapt.zero_shot import Score, zero_shot_adapter
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.floors import baseline_results
 from biofm_jax.evaluate.grouping import read_groups, with_groups
-from biofm_jax.evaluate.results import BASELINE, code_commit
+from biofm_jax.evaluate.provenance import code_commit
+from biofm_jax.evaluate.results import BASELINE
 from biofm_jax.evaluate.run import Contender, rows_beside_baselines
 from biofm_jax.evaluate.table import Row, aggregate
 from biofm_jax.evaluate.task import Dataset, Task, all_tasks, get_task

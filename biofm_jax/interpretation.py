@@ -21,7 +21,8 @@ from biofm_jax.adapt.probe import probe_adapter
 from biofm_jax.data.structures import read_chains
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.contact_maps import contact_result
-from biofm_jax.evaluate.results import code_commit, slug
+from biofm_jax.evaluate.provenance import code_commit
+from biofm_jax.evaluate.results import slug
 from biofm_jax.evaluate.task import Dataset, Task, get_task
 from biofm_jax.experiment import load_encoder
 from biofm_jax.interpret.attention import contact_map, rollout

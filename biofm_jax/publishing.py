@@ -19,7 +19,7 @@ from biofm_jax.data.published_tokenizers import FILES, load_tokenizer
 from biofm_jax.data.sequence import SequenceData
 from biofm_jax.data.tokenizers import Tokenizer
 from biofm_jax.errors import UserError
-from biofm_jax.evaluate.results import package_versions
+from biofm_jax.evaluate.provenance import package_versions
 from biofm_jax.experiment import load_encoder
 from biofm_jax.files import require_new_folder
 from biofm_jax.models.encoder_decoder import Spec, replaced

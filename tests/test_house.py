@@ -123,11 +123,14 @@ store = data.open()
 next(data.batches(store, batch_size=2, seed=0))
 heavy = {"tensorflow", "torch", "flax", "transformers"} & set(sys.modules)
 assert not heavy, heavy
+import biofm_jax.experiment
+heavy = {"sklearn", "scipy", "pandas", "matplotlib", "tensorflow", "torch"} & set(sys.modules)
+assert not heavy, heavy
 print("read", len(store))
 """
 
 
-def test_reading_data_needs_no_tensorflow(tmp_path):
+def test_reading_data_needs_no_tensorflow_and_a_run_starts_without_scikit_learn(tmp_path):
     fasta = tmp_path / "some.fasta"
     fasta.write_text("".join(f">p{i}\nMKTAYIAKQR{'ACDEFGHIKL'[i]}\n" for i in range(10)))
     done = subprocess.run(

@@ -7,11 +7,11 @@ from pathlib import Path
 from biofm_jax.adapt.fractions import limited_adapter
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.baselines import BASELINES
+from biofm_jax.evaluate.provenance import package_versions
 from biofm_jax.evaluate.record import Contender, leaks_of, record, subgroups_of
 from biofm_jax.evaluate.results import (
     BASELINE,
     Result,
-    package_versions,
     read_result,
     result_path,
     write_result,

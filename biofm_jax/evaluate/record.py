@@ -17,8 +17,9 @@ from biofm_jax.evaluate.calibration import calibration
 from biofm_jax.evaluate.leak_records import LeakReport
 from biofm_jax.evaluate.leaks import leak_report
 from biofm_jax.evaluate.metrics import METRICS, Score, score
+from biofm_jax.evaluate.provenance import code_commit, package_versions
 from biofm_jax.evaluate.recalibration import recalibrate
-from biofm_jax.evaluate.results import Predictions, Result, code_commit, package_versions
+from biofm_jax.evaluate.results import Predictions, Result
 from biofm_jax.evaluate.subgroups import Subgroups, subgroup_scores
 from biofm_jax.evaluate.task import Dataset, Task
 

@@ -1,16 +1,13 @@
 """A result: one model, one method, one task, one seed, in one JSON file that says how."""
 
 import dataclasses
-import functools
 import hashlib
 import io
 import json
 import re
-import subprocess
 import zipfile
 import zlib
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +42,6 @@ BROKEN = (
 )
 # Fields written by `specs.encode`; results of old versions lack some.
 FOUND = ("leaks", "calibration", "recalibration", "subgroups")
-PACKAGES = ("biofm_jax", "jax", "flax", "numpy", "scipy", "scikit-learn", "rdkit")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,40 +221,6 @@ def read_results(folders: Sequence[Path]) -> tuple[list[Result], list[str]]:
         except UserError as error:
             problems.append(str(error))
     return results, problems
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that a result depends on, where installed."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-@functools.cache
-def code_commit() -> str:
-    """The commit of the code, with "+" if tracked files differ; empty outside a checkout.
-
-    It is read once: call it before long work, since a checkout may change meanwhile.
-    """
-    here = Path(__file__).resolve().parents[2]
-    try:
-        commit = _git(here, "rev-parse", "HEAD")
-        tracked = _git(here, "ls-files", "--error-unmatch", __file__)
-        changed = _git(here, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return (commit + ("+" if changed else "")) if tracked else ""
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
 
 
 def _predictions_path(path: Path) -> Path:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from biofm_jax.errors import UserError
-from biofm_jax.evaluate.results import package_versions
+from biofm_jax.evaluate.provenance import package_versions
 from biofm_jax.files import write_whole
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.parity.measures import GRADIENTS, OUTPUTS, measures, worst

@@ -3,7 +3,8 @@
 The outputs compared are the logits, or of an encoder without a head its last hidden states.
 """
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -82,9 +83,13 @@ def gradient_error(ours, theirs) -> float:
     return float(not np.linalg.norm(ours) <= 1e-3)
 
 
-def invariances(model, params, rows: Rows) -> dict[str, float]:
-    """How much an example's outputs depend on padding, on its batch and on its neighbours."""
-    apply = jax.jit(lambda batch: _output(model.apply(params, batch)))
+def invariances(apply: Callable, rows: Rows) -> dict[str, float]:
+    """How much an example's outputs depend on padding, on its batch and on its neighbours.
+
+    Args:
+        apply: `batch -> outputs` (b, t, v or d), compiled once for each shape.
+        rows: what is read.
+    """
     together = np.asarray(apply(rows.padded()))
     packed = np.asarray(apply(rows.packed()))[0]
     lengths = rows.real.sum(1)
@@ -104,40 +109,39 @@ def invariances(model, params, rows: Rows) -> dict[str, float]:
     return errors
 
 
-def cached(model, params, rows: Rows) -> float:
-    """How far the logits of tokens read one by one are from those of all read at once.
+def cached(model, params, rows: Rows, together: np.ndarray) -> float:
+    """How far the logits of tokens read one by one are from `together`, those of all read at once.
 
     Of a decoder beside an encoder, behind one encoding.
     """
-    whole = rows.padded()
     start = int(rows.real.sum(1).min()) - 2  # of every prompt; the rest comes in two single tokens
-    together = np.asarray(jax.jit(lambda b: model.apply(params, b).logits)(whole))
-    read = jax.jit(lambda t, n, s: prefill(model, params, t, n, rows.tokens.shape[1], s))
+    # Parameters are arguments: as constants of the program they would be folded.
+    read = jax.jit(lambda p, t, n, s: prefill(model, p, t, n, rows.tokens.shape[1], s))
     lengths = np.full(len(rows.tokens), start, np.int32)
-    cache, logits = read(rows.tokens[:, :start], lengths, whole.source)
-    step = jax.jit(lambda cache, t: extend(model, params, cache, t))
+    cache, logits = read(params, rows.tokens[:, :start], lengths, rows.padded().source)
+    step = jax.jit(lambda p, cache, t: extend(model, p, cache, t))
     said = [np.asarray(logits)[:, 0]]
     for column in (start, start + 1):
-        cache, logits = step(cache, rows.tokens[:, column : column + 1])
+        cache, logits = step(params, cache, rows.tokens[:, column : column + 1])
         said.append(np.asarray(logits)[:, 0])
     return relative_error(np.stack(said, 1), together[:, start - 1 : start + 2])
 
 
-def bf16_deviation(spec: Any, params, rows: Rows) -> float:
-    """Relative difference of the outputs computed in bfloat16 from those in float32."""
-    made = []
-    for dtype in ("bfloat16", "float32"):
-        model = replaced(spec, dtype=dtype).build()
-        run = jax.jit(lambda b, m=model: _output(m.apply(params, b)).astype(jnp.float32))
-        made.append(np.asarray(run(rows.padded())))
-    return relative_error(made[0][rows.real], made[1][rows.real])
+def bf16_deviation(spec: Any, params, rows: Rows, together: np.ndarray) -> float:
+    """Relative difference of the outputs computed in bfloat16 from `together`, in float32."""
+    model = replaced(spec, dtype="bfloat16").build()
+    run = jax.jit(lambda p, b: _output(model.apply(p, b)).astype(jnp.float32))
+    made = np.asarray(run(params, rows.padded()))
+    return relative_error(made[rows.real], together[rows.real])
 
 
 def measures(model, params, reference: Any, family: Family) -> dict[str, float]:
     """All of the above for one small random model; arguments as of `against_reference`."""
     rows = random_rows(model.spec)
+    apply = functools.partial(jax.jit(lambda p, b: _output(model.apply(p, b))), params)
+    together = np.asarray(apply(rows.padded()))
     figures = against_reference(model, params, reference, rows, family)
-    figures |= invariances(model, params, rows)
+    figures |= invariances(apply, rows)
     if model.spec.causal:
-        figures["cached"] = cached(model, params, rows)
-    return figures | {"bf16": bf16_deviation(model.spec, params, rows)}
+        figures["cached"] = cached(model, params, rows, together)
+    return figures | {"bf16": bf16_deviation(model.spec, params, rows, together)}

@@ -10,12 +10,11 @@ from biofm_jax.errors import UserError
 from biofm_jax.evaluate.calibration import calibration
 from biofm_jax.evaluate.conformal import Coverage
 from biofm_jax.evaluate.metrics import Score
+from biofm_jax.evaluate.provenance import code_commit, package_versions
 from biofm_jax.evaluate.recalibration import Conformal, Recalibration, Temperature
 from biofm_jax.evaluate.results import (
-    code_commit,
     floor_of,
     is_baseline,
-    package_versions,
     read_result,
     read_results,
     write_result,

@@ -24,7 +24,7 @@ from biofm_jax.train.loop import LoopSpec
 from biofm_jax.train.optimizer import OptimizerSpec
 from biofm_jax.zoo.registry import FAMILIES, PUBLISHED
 
-STEPS, TOKENS = 40, 128
+STEPS, TOKENS = 40, 64
 KINDS = {
     "protein": ProteinData, "molecule": MoleculeData, "genome": GenomeData, "notes": NotesData,
 }  # fmt: skip
