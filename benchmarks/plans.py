@@ -65,14 +65,24 @@ COLUMNS = (
 def main(names: list[str]) -> None:
     """Plan the flagships, all or some, and write the page."""
     rows = _rows()
+    _write(rows)
     for name in names or FLAGSHIPS:
         for slice_ in SLICES:
             rows[name, slice_] = _row(name, slice_, _fastest(name, slice_, FLAGSHIPS[name]))
             print(rows[name, slice_], flush=True)
-            lines = [_line(COLUMNS), "|" + "---|" * len(COLUMNS)]
-            lines += [rows[key] for key in sorted(rows, key=_order)]
-            write_whole(PAGE, HEAD + "".join(line + "\n" for line in lines))
+            _write(rows)
             jax.clear_caches()
+
+
+def _write(rows: dict[tuple[str, str], str]) -> None:
+    """The page: the rows there are, and the names of those that are missing."""
+    lines = [_line(COLUMNS), "|" + "---|" * len(COLUMNS)]
+    lines += [rows[key] for key in sorted(rows, key=_order)]
+    pairs = [(name, slice_) for name in FLAGSHIPS for slice_ in SLICES]
+    missing = [f"`{_shown(pair[0])}` on {pair[1]}" for pair in pairs if pair not in rows]
+    if missing:
+        lines += ["", "Not compiled yet: " + ", ".join(missing) + "."]
+    write_whole(PAGE, HEAD + "".join(line + "\n" for line in lines))
 
 
 def _fastest(name: str, slice_: str, rows: int) -> Plan:

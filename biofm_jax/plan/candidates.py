@@ -152,11 +152,11 @@ class Candidates:
 
 
 def likely(candidates: Iterator[Candidate], slack: float = 1.0) -> list[Candidate]:
-    """Those that are guessed to fit, the fastest first; on equal times the least memory.
+    """Those that are guessed to fit, the fastest first; on equal times the fewest microbatches.
 
     Args:
         candidates: any.
         slack: factor on the usable memory; guesses are rough.
     """
     found = [c for c in candidates if c.bytes <= slack * USABLE * c.topology.chip.memory]
-    return sorted(found, key=lambda c: (c.seconds, c.bytes))
+    return sorted(found, key=lambda c: (c.seconds, c.experiment.loop.accumulate, c.bytes))

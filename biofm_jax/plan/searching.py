@@ -48,9 +48,13 @@ def search(
             f"nothing comes near to fitting {topology.name}: the least is guessed to take "
             f"{least.bytes / 2**30:.1f} GiB a chip, with {least.flags(experiment) or 'no change'}"
         )
+    # Of each mesh and policy one: the fewest microbatches that are guessed to fit.
+    apart: dict = {}
+    for candidate in chosen:
+        apart.setdefault((candidate.experiment.mesh, candidate.experiment.model), candidate)
     found = []
-    for number, candidate in enumerate(chosen[:tries], 1):
-        progress(f"{number}/{min(tries, len(chosen))} {candidate.flags(experiment) or 'as it is'}")
+    for number, candidate in enumerate(chosen := [*apart.values()][:tries], 1):
+        progress(f"{number}/{len(chosen)} {candidate.flags(experiment) or 'as it is'}")
         found.append((candidate, make_plan(candidate.experiment, topology, document)))
     return sorted(found, key=lambda pair: (not pair[1].memory.fits, _time(pair[1])))
 
