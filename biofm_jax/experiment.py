@@ -10,7 +10,7 @@ import jax
 
 from biofm_jax import specs
 from biofm_jax.adapt.encoder import Encoder
-from biofm_jax.data.batch import Batch, batch_shapes
+from biofm_jax.data.batch import Batch
 from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.provenance import provenance
@@ -118,10 +118,8 @@ class Experiment:
 
     def shapes(self, rows: int | None = None) -> Batch:
         """The shapes of the run's global batch, or of one with so many rows."""
-        data = self.data
         rows = self.loop.batch_size if rows is None else rows
-        segments = data.segments if data.pack else 1
-        return batch_shapes(rows, data.max_tokens, segments, paired=self.objective.views > 0)
+        return self.data.shapes(rows, paired=self.objective.views > 0)
 
     def to_json(self) -> dict:
         """The experiment as plain JSON values."""
