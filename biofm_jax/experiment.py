@@ -16,6 +16,7 @@ from biofm_jax.errors import UserError
 from biofm_jax.evaluate.provenance import provenance
 from biofm_jax.files import write_whole
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec
+from biofm_jax.models.graph import check_graph
 from biofm_jax.objectives.api import ObjectiveSpec
 from biofm_jax.train import hosts
 from biofm_jax.train.checkpoint import Checkpoints
@@ -105,6 +106,7 @@ class Experiment:
             raise UserError(
                 f"{type(self.objective).__name__} needs --data.views {self.objective.views} or more"
             )
+        check_graph(self.model, self.data, sizes[3])
         size = self.data.tokenizer().vocabulary.size
         # Published embeddings may have more rows than tokens (ESM C: 64 for 33).
         padded = self.data.tokenizer_path and size < self.model.vocabulary

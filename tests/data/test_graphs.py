@@ -2,32 +2,16 @@
 
 import numpy as np
 import pytest
+from toy_graphs import VOCABULARY, toy_graph
 
 from biofm_jax.data.graphs import EDGES_PER_ATOM, GraphExample, GraphStore, open_graphs
 from biofm_jax.data.in_memory import example_batches, pack_examples
-from biofm_jax.data.tokenizers import Vocabulary
-
-VOCABULARY = Vocabulary.of(("<pad>", "<mask>", *"abcdef"))
-
-
-def ring(size: int, rng) -> GraphExample:
-    """A ring of atoms with random features; of one or two atoms, a chain."""
-    one = np.arange(size if size > 2 else size - 1)
-    other = (one + 1) % size
-    edges = np.stack([one, other, other, one], 1).reshape(-1, 2)
-    bonds = np.repeat(rng.integers(1, 4, (len(one), 2)), 2, 0)
-    return GraphExample(
-        rng.integers(2, 8, size).astype(np.uint8),
-        rng.integers(0, 3, (size, 2)).astype(np.uint8),
-        edges.astype(np.uint16),
-        bonds.astype(np.uint8),
-    )
 
 
 @pytest.fixture(scope="module")
 def examples():
     rng = np.random.default_rng(0)
-    return [ring(int(size), rng) for size in [1, 2, 16, *rng.integers(1, 12, 60)]]
+    return [toy_graph(int(size), rng) for size in [1, 2, 16, *rng.integers(1, 12, 60)]]
 
 
 def graphs_of(batch) -> dict[int, tuple]:
