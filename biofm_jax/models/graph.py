@@ -62,7 +62,7 @@ class GraphSpec:
     special: tuple[int, ...] = ()
     mask: int | None = None
     head: Head = dataclasses.field(default_factory=ProjectionHead)
-    init_std: float = 0.02
+    init_std: float = 0.05
     dtype: Literal["float32", "bfloat16"] = "float32"
     scan: bool = True
     remat: Literal["none", "full"] = "none"
