@@ -189,7 +189,8 @@ def molecule_graph(text: str) -> GraphExample:
             "drop the row (clusters such as carboranes have no bonds of two electrons)",
         )
     types, features = [], []
-    for atom in molecule.GetAtoms():
+    for number in range(atoms):
+        atom = molecule.GetAtomWithIdx(number)
         types.append(FIRST + atom.GetAtomicNum())
         features.append(
             (
@@ -201,7 +202,8 @@ def molecule_graph(text: str) -> GraphExample:
             )
         )
     ends, bonds = [], []
-    for bond in molecule.GetBonds():
+    for number in range(edges // 2):
+        bond = molecule.GetBondWithIdx(number)
         one, other = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
         ends += [(one, other), (other, one)]
         kind = BOND_TYPES.get(str(bond.GetBondType()), 5)
