@@ -189,8 +189,7 @@ def molecule_graph(text: str) -> GraphExample:
             "drop the row (clusters such as carboranes have no bonds of two electrons)",
         )
     types, features = [], []
-    for number in range(atoms):
-        atom = molecule.GetAtomWithIdx(number)
+    for atom in molecule.GetAtoms():
         types.append(FIRST + atom.GetAtomicNum())
         features.append(
             (
@@ -202,8 +201,7 @@ def molecule_graph(text: str) -> GraphExample:
             )
         )
     ends, bonds = [], []
-    for number in range(edges // 2):
-        bond = molecule.GetBondWithIdx(number)
+    for bond in molecule.GetBonds():
         one, other = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
         ends += [(one, other), (other, one)]
         kind = BOND_TYPES.get(str(bond.GetBondType()), 5)

@@ -243,8 +243,8 @@ def _check_call(spec, batch, rngs, train, collect) -> jax.Array | None:
     graph = batch.graph
     if graph is None:
         raise UserError(
-            "the batch has no graph, which a GraphSpec reads; make it of MoleculeGraphData, or "
-            "give this batch to a TransformerSpec"
+            "a GraphSpec reads the graph of a batch, and this one has none: of the commands train "
+            "and evaluate make such batches, with MoleculeGraphData"
         )
     for name, wanted, found in (
         ("features", spec.features, graph.features.shape[-1]),

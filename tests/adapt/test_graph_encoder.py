@@ -65,6 +65,7 @@ def test_a_bad_molecule_is_named(encoder):
         encoder.tokenize(["CC", "C1CC"])
 
 
+@pytest.mark.slow
 def test_finetuning_learns_the_length_of_a_chain(encoder):
     texts = ["C" * n + end for n in range(2, 14) for end in ("O", "N", "Cl")]
     targets = np.array([[text.count("C") - text.count("Cl")] for text in texts], float)

@@ -178,7 +178,7 @@ def test_layers_are_collected_and_a_language_head_reads_atoms():
 def test_what_does_not_fit_is_named():
     (batch,) = packed_graphs(toy_graphs(2))
     apply = SPEC.build().apply
-    with pytest.raises(UserError, match="no graph"):
+    with pytest.raises(UserError, match="this one has none"):
         apply(parameters(), batch.replace(graph=None))
     with pytest.raises(UserError, match="bonds names 3 features, and the batch has 2"):
         dataclasses.replace(SPEC, bonds=(4, 3, 2)).build().apply(parameters(), batch)
