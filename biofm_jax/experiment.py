@@ -10,12 +10,13 @@ import jax
 
 from biofm_jax import specs
 from biofm_jax.adapt.encoder import Encoder
-from biofm_jax.data.batch import Batch, batch_shapes
+from biofm_jax.data.batch import Batch
 from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.provenance import provenance
 from biofm_jax.files import write_whole
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec
+from biofm_jax.models.graph import check_graph
 from biofm_jax.objectives.api import ObjectiveSpec
 from biofm_jax.train import hosts
 from biofm_jax.train.checkpoint import Checkpoints
@@ -105,6 +106,7 @@ class Experiment:
             raise UserError(
                 f"{type(self.objective).__name__} needs --data.views {self.objective.views} or more"
             )
+        check_graph(self.model, self.data, sizes[3])
         size = self.data.tokenizer().vocabulary.size
         # Published embeddings may have more rows than tokens (ESM C: 64 for 33).
         padded = self.data.tokenizer_path and size < self.model.vocabulary
@@ -118,10 +120,8 @@ class Experiment:
 
     def shapes(self, rows: int | None = None) -> Batch:
         """The shapes of the run's global batch, or of one with so many rows."""
-        data = self.data
         rows = self.loop.batch_size if rows is None else rows
-        segments = data.segments if data.pack else 1
-        return batch_shapes(rows, data.max_tokens, segments, paired=self.objective.views > 0)
+        return self.data.shapes(rows, paired=self.objective.views > 0)
 
     def to_json(self) -> dict:
         """The experiment as plain JSON values."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from typing import Any, Literal
 
 import jax
@@ -14,6 +14,7 @@ from biofm_jax.data.in_memory import pack_examples
 from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec, encoder_alone
+from biofm_jax.models.graph import GraphSpec
 from biofm_jax.models.heads import pool as pool_hidden
 from biofm_jax.models.transformer import TransformerSpec
 
@@ -63,28 +64,28 @@ class Encoder:
         fixed = self.features(0, pooling, layer)
         return lambda seed: fixed
 
-    def tokenize(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Ids of each text, with cls and eos; texts are cleaned as in pretraining.
+    def tokenize(self, texts: Sequence[str]) -> list:
+        """Ids of each text, with cls and eos, or its graph; texts are cleaned as in pretraining.
 
         Raises:
             UserError: a text that the modality cannot read.
         """
-        tokenizer = self.data.tokenizer()
+        to_example = self.data.to_example()
         sequences = []
         for number, text in enumerate(texts, 1):
             try:
-                sequences.append(tokenizer.encode(self.data.clean(text)))
+                sequences.append(to_example(self.data.clean(text)))
             except BadText as bad:
                 raise UserError(f"text {number}, {text[:60]!r}: {bad.reason}; {bad.fix}") from None
         return sequences
 
-    def row_tokens(self, sequences: Sequence[np.ndarray]) -> int:
-        """Row length for some sequences: a power of two, at most the pretraining length.
+    def row_tokens(self, sequences: Sequence[Sized]) -> int:
+        """Row length for some sequences: a power of two, at most what the model can read.
 
         Short rows make attention cheap; few different lengths make few compilations.
         """
         longest = max(len(sequence) for sequence in sequences)
-        return min(self.data.max_tokens, max(64, 1 << (longest - 1).bit_length()))
+        return min(self.data.longest, max(64, 1 << (longest - 1).bit_length()))
 
     def features(
         self, seed: int, pooling: Pooling | None = None, layer: int | None = None
@@ -133,7 +134,10 @@ class Encoder:
         return embed
 
 
-def cut_above(spec: TransformerSpec, params: Any, layer: int | None) -> tuple[TransformerSpec, Any]:
+Stack = TransformerSpec | GraphSpec
+
+
+def cut_above(spec: Stack, params: Any, layer: int | None) -> tuple[Stack, Any]:
     """The model without its head and, if a layer is named, without what comes after it."""
     params = {name: part for name, part in params.items() if name != "head"}
     spec = dataclasses.replace(spec, head=None)
@@ -146,7 +150,10 @@ def cut_above(spec: TransformerSpec, params: Any, layer: int | None) -> tuple[Tr
     blocks = max(layer, 1)  # no stack is empty
     params = {name: part for name, part in params.items() if name != "final_norm"}
     params["blocks"] = jax.tree.map(lambda stacked: stacked[:blocks], params["blocks"])
-    return dataclasses.replace(spec, layers=blocks, final_norm=False), params
+    spec = dataclasses.replace(spec, layers=blocks)
+    if isinstance(spec, TransformerSpec):
+        spec = dataclasses.replace(spec, final_norm=False)
+    return spec, params
 
 
 @functools.lru_cache(maxsize=4)

@@ -3,8 +3,27 @@
 import dataclasses
 
 import jax
+from jaxtyping import Int32
 
-from biofm_jax.array_types import AnyArray, Examples, Tokens
+from biofm_jax.array_types import AnyArray, ArrayLike, Examples, Tokens
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """The atoms and bonds of a batch of packed molecules, whose atom types are `Batch.tokens`.
+
+    Attributes:
+        features: (b, t, k) int32 class of each feature of an atom; 0 in padding.
+        edges: (b, e, 2) int32 sender and receiver of each edge: columns of the row. A bond is
+            two edges, side by side. (0, 0) in padding.
+        bonds: (b, e, f) int32 class of each feature of a bond, from 1; 0 in padding. An edge
+            whose first feature is 0 does not exist.
+    """
+
+    features: Int32[ArrayLike, "b t k"]
+    edges: Int32[ArrayLike, "b e 2"]
+    bonds: Int32[ArrayLike, "b e f"]
 
 
 @jax.tree_util.register_dataclass
@@ -30,6 +49,7 @@ class Batch:
             the same molecule, image or patient.
         source: the input of an encoder, where `tokens` are its decoder's: example i of row r
             of the one belongs to example i of row r of the other; their lengths may differ.
+        graph: of molecules, whose tokens are atoms.
     """
 
     tokens: Tokens
@@ -41,6 +61,7 @@ class Batch:
     predict: AnyArray | None = None
     pair: "Batch | None" = None
     source: "Batch | None" = None
+    graph: Graph | None = None
 
     def replace(self, **changes) -> "Batch":
         """A copy with some fields changed."""

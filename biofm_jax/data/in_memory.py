@@ -1,11 +1,12 @@
 """Sequences in memory to packed batches: bulk embedding, scoring and fine-tuning."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
 import numpy as np
 
 from biofm_jax.data.batch import Batch
+from biofm_jax.data.graphs import GraphExample, GraphRows, GraphStore
 from biofm_jax.data.pipeline import BatchIterator, FixedRows, RowBuilder, ShuffledRows
 from biofm_jax.data.token_store import TokenStore
 from biofm_jax.data.tokenizers import Vocabulary
@@ -43,7 +44,7 @@ class PackedExamples:
 
 
 def pack_examples(
-    sequences: Sequence[np.ndarray],
+    sequences: Sequence[Sized],
     vocabulary: Vocabulary,
     *,
     max_tokens: int,
@@ -55,8 +56,8 @@ def pack_examples(
     """Pack examples once, longest first; the last batch is filled with empty rows.
 
     Args:
-        sequences: (t_i,) ids of each example, cls and eos included where wanted. One longer
-            than a row keeps its first `max_tokens`.
+        sequences: (t_i,) ids of each example, cls and eos included where wanted, or a
+            `GraphExample`. A sequence longer than a row keeps its first `max_tokens`.
         vocabulary: gives the padding.
         max_tokens: t, length of a row.
         segments: s, most examples in a row.
@@ -64,7 +65,10 @@ def pack_examples(
         labels: (n, k) numbers to become `targets`; NaN is a missing label, weight 0.
         weights: (n, k), by default 1 for every label that is there.
     """
-    heads = [sequence[:max_tokens] for sequence in sequences]
+    heads = [
+        sequence if isinstance(sequence, GraphExample) else sequence[:max_tokens]
+        for sequence in sequences
+    ]
     builder = _builder(
         heads, vocabulary, max_tokens, segments, batch_size, labels=labels, weights=weights
     )
@@ -82,7 +86,7 @@ def pack_examples(
 
 
 def example_batches(
-    sequences: Sequence[np.ndarray],
+    sequences: Sequence[Sized],
     vocabulary: Vocabulary,
     *,
     max_tokens: int,
@@ -96,8 +100,9 @@ def example_batches(
     """A resumable iterator over examples, in a new order each epoch, for fine-tuning.
 
     Args:
-        sequences: (t_i,) ids of each example, cls and eos included where wanted. One longer
-            than a row takes part as a random window, another one each epoch.
+        sequences: (t_i,) ids of each example, cls and eos included where wanted, or a
+            `GraphExample`. A sequence longer than a row takes part as a random window, another
+            one each epoch.
         vocabulary: gives the padding.
         max_tokens: t, length of a row.
         segments: s, most examples in a row.
@@ -122,7 +127,7 @@ def example_batches(
 
 
 def _builder(
-    sequences: Sequence[np.ndarray],
+    sequences: Sequence[Sized],
     vocabulary: Vocabulary,
     max_tokens: int,
     segments: int,
@@ -135,5 +140,8 @@ def _builder(
     for name, values in (("labels", labels), ("weights", weights)):
         if values is not None and (values.ndim != 2 or len(values) != len(sequences)):
             raise ValueError(f"{name} have shape {values.shape}, not ({len(sequences)}, k)")
+    if len(sequences) and isinstance(sequences[0], GraphExample):
+        graphs = GraphStore.from_examples(sequences, vocabulary)
+        return GraphRows(graphs, max_tokens, segments, batch_size, seed, labels, weights)
     store = TokenStore.from_arrays(sequences, vocabulary)
     return RowBuilder(store, max_tokens, segments, batch_size, seed, labels, weights)

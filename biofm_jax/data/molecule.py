@@ -53,7 +53,7 @@ def canonical_smiles(text: str) -> str:
         BadText: rdkit rejects the SMILES.
         UserError: rdkit is not installed.
     """
-    chem = _chem()
+    chem = rdkit_chem()
     molecule = chem.MolFromSmiles(text)
     if molecule is None or not molecule.GetNumAtoms():
         shown = text if len(text) <= 60 else text[:57] + "..."
@@ -68,7 +68,7 @@ def random_smiles(text: str, count: int) -> list[str]:
         text: a SMILES that rdkit accepts.
         count: how many; small molecules repeat some.
     """
-    chem = _chem()
+    chem = rdkit_chem()
     return list(chem.MolToRandomSmilesVect(chem.MolFromSmiles(text), count, randomSeed=1))
 
 
@@ -123,7 +123,7 @@ def rdkit_data(name: str) -> Path:
     Raises:
         UserError: rdkit is not installed or lacks the file.
     """
-    _chem()
+    rdkit_chem()
     from rdkit import RDConfig
 
     path = Path(RDConfig.RDDataDir) / name
@@ -133,7 +133,7 @@ def rdkit_data(name: str) -> Path:
 
 
 @functools.cache
-def _chem():
+def rdkit_chem():
     """rdkit.Chem, with its messages on stderr off: bad molecules are named by the reader."""
     try:
         from rdkit import Chem, RDLogger

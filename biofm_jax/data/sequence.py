@@ -3,13 +3,14 @@
 import abc
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sized
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from biofm_jax.data.bad_records import tolerance_advice
+from biofm_jax.data.batch import Batch, batch_shapes
 from biofm_jax.data.pipeline import BatchIterator, FixedRows, RowBuilder, ShuffledRows
 from biofm_jax.data.progress import track
 from biofm_jax.data.sources import Prepared, cache_folder, open_prepared, prepare_records
@@ -108,6 +109,25 @@ class SequenceData(abc.ABC):
             raise UserError("data.path is empty; name a file with --data.path FILE")
         return expanded(self.path, "data.path")
 
+    def to_example(self) -> Callable[[str], Sized]:
+        """What makes of a cleaned text that which is packed: (t,) int32 ids, or a graph."""
+        return self.tokenizer().encode
+
+    def shapes(self, rows: int, paired: bool = False) -> Batch:
+        """The shapes of a batch of so many rows; `paired`: with a second view."""
+        segments = self.segments if self.pack else 1
+        return batch_shapes(rows, self.max_tokens, segments, paired=paired)
+
+    def row_builder(self, store: TokenStore, batch_size: int, seed: int) -> RowBuilder:
+        """What builds batches of `batch_size` rows from visits of the store's records."""
+        segments = self.segments if self.pack else 1
+        return RowBuilder(store, self.max_tokens, segments, batch_size, seed)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row that a model trained on this reads, when it is adapted."""
+        return self.max_tokens
+
     def prepare(self, out: str | Path) -> Prepared:
         """Check every record of `path` and write them to the folder `out`.
 
@@ -123,6 +143,10 @@ class SequenceData(abc.ABC):
             column=self.column,
         )
 
+    def cache(self, path: Path) -> Path:
+        """Where the prepared form of a file is cached."""
+        return cache_folder(self.kind, path, self.column)
+
     def prepared(self) -> Prepared:
         """The prepared data set of `path`, made in the cache on first use.
 
@@ -135,7 +159,7 @@ class SequenceData(abc.ABC):
             if found.kind != self.kind:
                 raise UserError(f"{path}: holds {found.kind} records, not {self.kind}")
             return found
-        folder = cache_folder(self.kind, path, self.column)
+        folder = self.cache(path)
         if not folder.is_dir():
             try:
                 self.prepare(folder)
@@ -201,9 +225,8 @@ class SequenceData(abc.ABC):
                 f"{self.path}: none of {len(store)} records is {side}; change --data.holdout"
                 + ("" if self.fraction == 1 else " or --data.fraction")
             )
-        segments = self.segments if self.pack else 1
         local = batch_size if share is None else len(share)
-        builder = RowBuilder(store, self.max_tokens, segments, local, seed)
+        builder = self.row_builder(store, local, seed)
         if holdout:
             rows = FixedRows(builder, records)
         else:

@@ -140,7 +140,7 @@ def _write(
         dtype = id_dtype(tokenizer.vocabulary.size)
         with open(temporary / "ids.npy", "wb") as file:
             # The header is written again at the end; numpy leaves room in it for the count.
-            _header(file, 0, dtype)
+            npy_header(file, (0,), dtype)
             for chunk in chunks:
                 flat, offsets = tokenizer.encode_many([text for texts in chunk for text in texts])
                 file.write(flat.astype(dtype).tobytes())
@@ -148,7 +148,7 @@ def _write(
                 hashes += [text_hash(texts[0]) for texts in chunk]
                 total += len(flat)
             file.seek(0)
-            _header(file, total, dtype)
+            npy_header(file, (total,), dtype)
         np.save(temporary / "offsets.npy", np.concatenate(ends))
         np.save(temporary / "hashes.npy", np.array(hashes, np.uint64))
         (temporary / "store.json").write_text(json.dumps({"format": FORMAT, "views": views}))
@@ -157,9 +157,10 @@ def _write(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _header(file, count: int, dtype: np.dtype) -> None:
+def npy_header(file, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Write the head of a .npy file; its length is the same for any number of rows."""
     layout = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
-    np.lib.format.write_array_header_1_0(file, {**layout, "shape": (count,)})
+    np.lib.format.write_array_header_1_0(file, {**layout, "shape": shape})
 
 
 def publish(temporary: Path, place: Path) -> None:

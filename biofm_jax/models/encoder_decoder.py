@@ -15,6 +15,7 @@ from biofm_jax.errors import UserError
 from biofm_jax.models.api import Model, Outputs
 from biofm_jax.models.attention_cached import Cache
 from biofm_jax.models.cross_attention import BACKENDS, Source
+from biofm_jax.models.graph import GraphSpec
 from biofm_jax.models.heads import Head, LanguageHead
 from biofm_jax.models.positions import Positions
 from biofm_jax.models.stack import apply_stack, init_stack, stack_axes
@@ -116,7 +117,7 @@ class EncoderDecoderSpec:
         return Model(init, apply, axes, self)
 
 
-Spec = TransformerSpec | EncoderDecoderSpec
+Spec = TransformerSpec | EncoderDecoderSpec | GraphSpec
 
 
 def replaced(spec: Spec, **changes) -> Spec:
@@ -185,7 +186,7 @@ def apply_pair(
     return dataclasses.replace(out, source=encoded)
 
 
-def encoder_alone(spec: Spec, params: PyTree) -> tuple[TransformerSpec, PyTree]:
+def encoder_alone(spec: Spec, params: PyTree) -> tuple[TransformerSpec | GraphSpec, PyTree]:
     """The stack that reads, with its parameters: of two stacks the encoder, else the model."""
     if not isinstance(spec, EncoderDecoderSpec):
         return spec, params

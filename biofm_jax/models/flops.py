@@ -10,6 +10,7 @@ again: MFU and equal budgets are of model FLOPs.
 from typing import TYPE_CHECKING
 
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec
+from biofm_jax.models.graph import GraphSpec
 from biofm_jax.models.heads import LanguageHead, PredictionHead, ProjectionHead
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ def train_flops(spec: Spec, attended: float, predicted: float = 0.0, pooled: flo
             train_flops(spec.decoder, attended, predicted, pooled),
         )
         return sum(stacks) + 6.0 * spec.decoder.layers * _cross(spec.decoder, attended)
+    if isinstance(spec, GraphSpec):  # messages are sums over two or three neighbours
+        body = spec.layers * 2 * spec.width * spec.hidden_width
+        return 6.0 * (body + _head_weights(spec) * _share(spec, predicted, pooled))
     width, head = spec.width, spec.head_size
     projections = width * head * (2 * spec.heads + 2 * spec.key_heads)
     feedforward = (3 if spec.gated else 2) * width * spec.hidden_width

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from biofm_jax.array_types import AnyArray, Hidden, Pooled, typed
+from biofm_jax.array_types import AnyArray, Hidden, Pooled, PyTree, typed
 from biofm_jax.data.batch import Batch
 from biofm_jax.models.activations import ACTIVATIONS
 from biofm_jax.models.api import constrain
@@ -132,3 +132,42 @@ class PooledLogits(nn.Module):
             x = Dense(shape, ("embed", None), shape[0] ** -0.5, True, name=f"dense_{i}")(x)
             x = x if last else jax.nn.relu(x)
         return x
+
+
+def head_logits(
+    spec: "TransformerSpec",
+    params: PyTree,
+    table: AnyArray,
+    hidden: Hidden,
+    pooled: Pooled,
+    batch: Batch,
+    keys: jax.Array | None,
+) -> AnyArray | None:
+    """What the model's head makes; None where it has none.
+
+    Args:
+        spec: the model's spec.
+        params: of the head, gathered.
+        table: (v, d) token embeddings, read by a tied language head.
+        hidden: (b, t, d).
+        pooled: (b, s, d).
+        batch: `predict` says at which tokens a language head stands.
+        keys: (b,) dropout keys of the rows; None: nothing is dropped.
+    """
+    if isinstance(spec.head, LanguageHead):
+        if batch.predict is not None:
+            hidden = jnp.take_along_axis(hidden, batch.predict[:, :, None], axis=1)
+            hidden = constrain(hidden, "batch", "tokens", "width")
+        return LanguageLogits(spec).apply({"params": params}, hidden, table)
+    if spec.head is None:
+        return None
+    return PooledLogits(spec).apply({"params": params}, pooled, keys)
+
+
+def init_head(spec: "TransformerSpec", rng: jax.Array, table: AnyArray, hidden: Hidden) -> PyTree:
+    """The parameters of the model's head with the names of their axes; {} where it has none."""
+    if isinstance(spec.head, LanguageHead):
+        return LanguageLogits(spec).init(rng, hidden, table).get("params", {})
+    if spec.head is None:
+        return {}
+    return PooledLogits(spec).init(rng, hidden, None)["params"]

@@ -82,12 +82,9 @@ def _boxed(spec: "TransformerSpec", source_width: int | None, rng: jax.Array) ->
         )
         if spec.final_norm:
             params["final_norm"] = _final_norm(spec).init(rng, hidden)["params"]
-        if isinstance(spec.head, heads.LanguageHead):
+        if spec.head is not None:
             table = nn.unbox(params)["embed"]["tokens"]
-            head = heads.LanguageLogits(spec).init(keys["head"], hidden, table)
-            params["head"] = head.get("params", {})
-        elif spec.head is not None:
-            params["head"] = heads.PooledLogits(spec).init(keys["head"], hidden, None)["params"]
+            params["head"] = heads.init_head(spec, keys["head"], table, hidden)
     return params
 
 
@@ -187,18 +184,15 @@ def apply_stack(
     if spec.final_norm:
         x = _final_norm(spec).apply({"params": outer["final_norm"]}, x)
     pooled = heads.pool(x, batch, spec.pooling, spec.special)
-    logits = None
-    if isinstance(spec.head, heads.LanguageHead):
-        predicted = x
-        if batch.predict is not None:
-            predicted = jnp.take_along_axis(x, batch.predict[:, :, None], axis=1)
-            predicted = constrain(predicted, "batch", "tokens", "width")
-        head = heads.LanguageLogits(spec)
-        table = used(outer["embed"]["tokens"])
-        logits = head.apply({"params": outer["head"]}, predicted, table)
-    elif spec.head is not None:
-        head = heads.PooledLogits(spec)
-        logits = head.apply({"params": outer["head"]}, pooled, fold(keys, spec.layers + 1))
+    logits = heads.head_logits(
+        spec,
+        outer.get("head"),
+        used(outer["embed"]["tokens"]),
+        x,
+        pooled,
+        batch,
+        fold(keys, spec.layers + 1),
+    )
     keys_values, of_source = made
     return Outputs(x, pooled, logits, attentions, layers, keys_values, source_keys_values=of_source)
 

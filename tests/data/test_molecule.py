@@ -58,7 +58,7 @@ def test_without_rdkit_the_message_names_the_extra(monkeypatch):
             raise ImportError(name)
         return real(name, *arguments, **options)
 
-    molecule._chem.cache_clear()
+    molecule.rdkit_chem.cache_clear()
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(UserError, match=r"pip install 'biofm_jax\[molecule\]'"):
         canonical_smiles("C")
