@@ -14,7 +14,7 @@ from biofm_jax.data.batch import Batch
 from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.provenance import provenance
-from biofm_jax.files import write_whole
+from biofm_jax.files import refuse_address, write_whole
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec
 from biofm_jax.models.graph import check_graph
 from biofm_jax.objectives.api import ObjectiveSpec
@@ -218,6 +218,7 @@ def train(experiment: Experiment, workdir: Path, *, show: bool = True) -> Fit:
             use, or hosts whose data differ.
     """
     experiment.check(jax.device_count())
+    refuse_address(workdir, "--workdir")
     with locked(workdir):
         hosts.on_first("workdir", lambda: _claim(workdir, experiment))
         store = experiment.data.open()

@@ -65,3 +65,17 @@ def write_whole(path: Path, content: bytes | str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(temporary, path)
+
+
+def refuse_address(path: str | Path, field: str) -> None:
+    """Refuse gs://... and the like, which would become a local folder of that name.
+
+    Raises:
+        UserError: names `field` and the way to read a bucket.
+    """
+    scheme, found, rest = str(path).partition(":/")
+    if found and scheme.isalnum() and len(scheme) > 1 and scheme != "rdkit":
+        raise UserError(
+            f"{field} is {path}: files are read and written in folders; mount the bucket (gcsfuse "
+            f"for gs://) and give {field} /MOUNT/{rest.lstrip('/')}"
+        )

@@ -17,6 +17,7 @@ from biofm_jax.data.sources import Prepared, cache_folder, open_prepared, prepar
 from biofm_jax.data.token_store import TokenStore, open_store
 from biofm_jax.data.tokenizers import Tokenizer
 from biofm_jax.errors import UserError
+from biofm_jax.files import refuse_address
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,9 +239,11 @@ def expanded(path: str, field: str) -> Path:
     """A path with its environment variables and ~ filled in.
 
     Raises:
-        UserError: a variable is not set; the message names `field`.
+        UserError: a variable is not set, or it is an address on the network; the message names
+            `field`.
     """
     full = os.path.expandvars(path)
+    refuse_address(full, field)
     if "$" in full:
         raise UserError(f"{field} is {path}; set that environment variable")
     return Path(full).expanduser()

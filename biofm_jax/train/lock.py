@@ -26,12 +26,17 @@ def locked(workdir: Path | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _held(workdir: Path) -> Iterator[None]:
-    workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / ".lock").open("w") as file:
+    with contextlib.ExitStack() as opened:
         try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            file = opened.enter_context((workdir / ".lock").open("w"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
                 f"another run is writing to {workdir}; wait for it or choose another folder"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"--workdir {workdir} cannot be used: {error.strerror}; choose another folder"
             ) from None
         yield

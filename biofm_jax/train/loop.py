@@ -251,9 +251,11 @@ class _Run:
                         self._flush(bar)
                     self.pending.append((self.step, metrics, item.host))
                     bar.advance(self.step)
-                    # 4. The held-out loss, before a save that may be the best one.
+                    # 4. The held-out loss, before a save that may be the best one. Who is asked
+                    #    to stop has a short time to save: then this point is left out.
                     last = self.step == loop.steps
-                    if loop.eval_every and (self.step % loop.eval_every == 0 or last):
+                    due = loop.eval_every and (self.step % loop.eval_every == 0 or last)
+                    if due and not self.stop.asked(self.step):
                         self._evaluate()
                         self._flush(bar)
                     # 5. A checkpoint; only of a state that is known to be finite.
@@ -308,6 +310,8 @@ class _Run:
         jax.block_until_ready(self.state.step)
         began = time.monotonic()
         for batch in self.held_out():
+            if self.stop.alone_and_asked:
+                return
             placed = to_devices(self.mesh, batch)
             part = jax.device_get(self.program.evaluate(self.state, placed, *self.frozen))
             total, weight = total + float(part[0]), weight + float(part[1])

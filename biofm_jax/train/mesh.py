@@ -67,17 +67,19 @@ class MeshSpec:
         sizes = [getattr(self, name) for name in AXES]
         free = [i for i, size in enumerate(sizes) if size == -1]
         if len(free) > 1 or any(size < 1 and size != -1 for size in sizes):
-            raise UserError(f"mesh sizes {self} must be positive, with at most one -1")
+            raise UserError(f"{self._flags()}: sizes must be positive, with at most one -1")
         fixed = math.prod(size for size in sizes if size != -1)
         if free and devices % fixed == 0:
             sizes[free[0]] = devices // fixed
         if math.prod(sizes) != devices or devices % fixed:
-            flags = " ".join(f"--mesh.{name} {getattr(self, name)}" for name in AXES)
             raise UserError(
-                f"{flags} cannot be laid over {devices} devices: "
+                f"{self._flags()} cannot be laid over {devices} devices: "
                 f"the product must be {devices}; set one axis to -1 to take what is left"
             )
         return tuple(sizes)
+
+    def _flags(self) -> str:
+        return " ".join(f"--mesh.{name} {getattr(self, name)}" for name in AXES)
 
     def build(self, devices=None) -> Mesh:
         """The mesh over `devices`, by default all of them.
@@ -105,8 +107,10 @@ class MeshSpec:
                 f"the other axes into the {len(devices) // slices} devices of a slice"
             )
         inner = (sizes[0] // slices, *sizes[1:])
-        outer = (slices, 1, 1, 1)
-        return Mesh(create_hybrid_device_mesh(inner, outer, devices), AXES, axis_types=kinds)
+        placed = create_hybrid_device_mesh(
+            inner, (slices, 1, 1, 1), devices, allow_split_physical_axes=True
+        )
+        return Mesh(placed, AXES, axis_types=kinds)
 
 
 def slice_count(devices) -> int:
@@ -164,8 +168,8 @@ def parameter_shardings(mesh, axes, shapes):
         shapes: the same tree of arrays or ShapeDtypeStructs.
 
     Raises:
-        UserError: a parameter of more than a MiB in a layer that every device would hold whole,
-            though the mesh is meant to cut it.
+        UserError: a parameter of more than a MiB in a layer that the mesh is meant to cut and does
+            not divide.
     """
 
     def place(path, leaf, names):
@@ -180,18 +184,35 @@ def _refuse_replicated(mesh, path, leaf, names, spec) -> None:
     size = leaf.size * leaf.dtype.itemsize
     if "layers" in names:
         size //= leaf.shape[names.index("layers")]
-    cut = [axis for axis in spec if axis is not None and mesh.shape[axis] > 1]
-    meant = {PARAMETERS[name] for name in names if name is not None} - {None}
-    meant = sorted(axis for axis in meant | {"fsdp"} if mesh.shape[axis] > 1)
-    if size <= LARGE or cut or not meant:
+    cut = {axis for axis in spec if axis is not None and mesh.shape[axis] > 1}
+    missed = {
+        PARAMETERS[name]: (name, n)
+        for name, n in zip(names, leaf.shape, strict=True)
+        if name is not None and PARAMETERS[name] is not None
+        if mesh.shape[PARAMETERS[name]] > 1 and PARAMETERS[name] not in cut
+    }
+    # What tensor does not divide (50,257 tokens) may still be cut by fsdp; not the other way round.
+    whole = not cut and (missed or mesh.shape["fsdp"] > 1)
+    if size <= LARGE or not ("fsdp" in missed or whole):
         return
     sizes = ", ".join(f"{name or 'unnamed'} {n}" for name, n in zip(names, leaf.shape))
-    counts = " and ".join(f"mesh.{axis} {mesh.shape[axis]}" for axis in meant)
+    reasons = [
+        f"mesh.{axis} {mesh.shape[axis]} does not divide {name} {n} "
+        f"({_divisor(n, mesh.shape[axis])} does)"
+        for axis, (name, n) in missed.items()
+    ] or ["none of its axes is named for mesh.fsdp"]
+    other = "" if mesh.shape["fsdp"] > 1 else "; --mesh.fsdp 2 would cut its embed axis instead"
     raise UserError(
         f"the parameter {jax.tree_util.keystr(path, simple=True, separator='/')} ({sizes}; "
-        f"{size / 2**20:.1f} MiB) would lie whole on every device: {counts} divides none of its "
-        "axes; choose a mesh or a width that divides"
+        f"{size / 2**20:.1f} MiB) would be copied to devices that are meant to share it: "
+        + " and ".join(reasons)
+        + other
     )
+
+
+def _divisor(number: int, most: int) -> int:
+    """The largest divisor of a number, up to a bound."""
+    return next(n for n in range(min(most, number), 0, -1) if number % n == 0)
 
 
 def replicated(mesh) -> NamedSharding:

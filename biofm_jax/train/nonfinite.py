@@ -55,7 +55,9 @@ class NonFiniteSteps:
         if math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradient_norm"]):
             return True
         # Every process comes here at the same step, since the metrics are of all of them.
-        every = [name for part in hosts.share("records", list(names)) for name in part]
+        # Hosts whose devices split rows among them name the same records.
+        parts = hosts.share("records", list(names))
+        every = list(dict.fromkeys(name for part in parts for name in part))
         shown = ", ".join(every[:20])
         shown += f" and {len(every) - 20} more" if len(every) > 20 else ""
         what = (

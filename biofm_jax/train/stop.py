@@ -48,6 +48,11 @@ class StopSignal:
             return multihost_utils.reached_preemption_sync_point(step)
         return self._number is not None
 
+    @property
+    def alone_and_asked(self) -> bool:
+        """Whether the run of one process was asked to stop; in one of many, `asked` decides."""
+        return not self._together and self._number is not None
+
     def message(self, step: int, saved: bool) -> str:
         """What to tell the user."""
         name = signal.Signals(self._number or signal.SIGTERM).name

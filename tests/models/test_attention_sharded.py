@@ -72,7 +72,8 @@ def test_every_cut_equals_one_device(sizes, causal, window, kv_heads, biased, ra
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 2), (1, 1, 2, 4)], ids=str)
 @pytest.mark.parametrize(
-    ("causal", "window", "kv_heads"), [(False, None, H), (True, None, 1), (True, 200, 2)]
+    ("causal", "window", "kv_heads"),
+    [(False, None, H), (False, 200, H), (True, None, 1), (True, 200, 2)],
 )
 def test_splash_cut_by_tokens_equals_one_device(sizes, causal, window, kv_heads):
     """The TPU kernel, interpreted: each device knows which keys its own queries may see."""

@@ -54,12 +54,17 @@ def shardings_of(spec, sizes):
 
 def test_a_large_parameter_is_never_replicated_by_accident():
     spec = dataclasses.replace(TINY, width=24, heads=2, vocabulary=20_001)
-    with pytest.raises(UserError, match=r"embed/tokens \(vocab 20001, embed 24.*fsdp 5"):
+    said = r"embed/tokens \(vocab 20001, embed 24.*fsdp 5 does not divide embed 24 \(4 does\)"
+    with pytest.raises(UserError, match=said):
         shardings_of(spec, (1, 5, 1, 1))
+    with pytest.raises(UserError, match=said):  # though tensor cuts the other axis
+        shardings_of(spec, (1, 5, 3, 1))
+    with pytest.raises(UserError, match=r"tensor 2 does not divide vocab 20001.*--mesh\.fsdp 2"):
+        shardings_of(spec, (1, 1, 2, 1))
     shardings_of(spec, (1, 1, 1, 1))  # one device holds everything
     shardings_of(spec, (5, 1, 1, 1))  # and so does each copy of data parallelism
-    cut = shardings_of(spec, (1, 4, 1, 1))["embed"]["tokens"]
-    assert cut.spec == jax.sharding.PartitionSpec("tensor", "fsdp")
+    cut = shardings_of(spec, (1, 4, 2, 1))["embed"]["tokens"]
+    assert cut.spec == jax.sharding.PartitionSpec(None, "fsdp")
 
 
 def test_a_name_outside_the_table_is_an_error():
