@@ -172,6 +172,13 @@ def interpret(arguments: list[str]) -> int:
     return DONE
 
 
+def repurpose(arguments: list[str]) -> int:
+    """Rank drugs for a disease by a model of a knowledge graph, with the paths between them."""
+    from biofm_jax import cli_repurpose
+
+    return cli_repurpose.repurpose(arguments)
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
     """Write the results and runs under some folders to one HTML page and a Markdown table.
@@ -209,6 +216,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "score": cli_models.score,
     "embed": cli_models.embed,
     "generate": cli_models.generate,
+    "repurpose": repurpose,
     "report": report,
     "data": data,
     "import": cli_models.import_,

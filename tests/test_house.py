@@ -35,10 +35,11 @@ ROOMS = (
         "catalogue",
         "cli_data",
         "publishing",
+        "repurposing",
         "parity",
     ),
     ("cli_output",),
-    ("cli_models", "cli_plan"),
+    ("cli_models", "cli_plan", "cli_repurpose"),
     ("cli",),
 )
 
