@@ -19,19 +19,34 @@ def experiments() -> list[dict]:
         try:
             experiment = load_experiment(str(path))
         except UserError as error:
-            rows.append({"file": str(path), "about": f"cannot be read: {error}"})
+            if "link_experiment" in (text := path.read_text()):
+                rows.append(
+                    {
+                        "file": str(path),
+                        "domain": path.parent.name.replace("_", " "),
+                        "modality": "knowledge_graph",
+                        "objective": "LinkPrediction",
+                        "about": f"{_first_line(text)} (biofm repurpose)",
+                    }
+                )
+            else:
+                rows.append({"file": str(path), "about": f"cannot be read: {error}"})
             continue
-        tree = ast.parse(path.read_text())
         rows.append(
             {
                 "file": str(path),
                 "domain": path.parent.name.replace("_", " "),
                 "modality": experiment.data.kind,
                 "objective": type(experiment.objective).__name__,
-                "about": (ast.get_docstring(tree) or "").splitlines()[0],
+                "about": _first_line(path.read_text()),
             }
         )
     return rows
+
+
+def _first_line(text: str) -> str:
+    """The first line of a file's docstring."""
+    return (ast.get_docstring(ast.parse(text)) or "").split("\n")[0]
 
 
 def models() -> list[dict]:

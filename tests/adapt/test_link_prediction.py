@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
+from toy_batches import compiled_once
 from toy_graph import EACH, GROUPS, toy_graph
 
 from biofm_jax.adapt.labelled import Labelled
@@ -31,6 +32,12 @@ SMALL = LinkTraining(
     loop=LoopSpec(steps=60, batch_size=64, log_every=10, checkpoint_every=30),
 )
 TUNING = dataclasses.replace(SMALL, loop=LoopSpec(steps=40, batch_size=32))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled(tmp_path_factory):
+    with compiled_once(tmp_path_factory.mktemp("compiled")):
+        yield
 
 
 @pytest.fixture(scope="module")
