@@ -25,11 +25,11 @@ from biofm_jax.adapt.link_prediction import (
 from biofm_jax.data.knowledge_graph import KnowledgeGraph
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.metrics_retrieval import recall_at_k
+from biofm_jax.evaluate.provenance import provenance
 from biofm_jax.evaluate.run import Contender, rows_beside_baselines
 from biofm_jax.evaluate.table import Row
 from biofm_jax.evaluate.task import Dataset, Task, get_task
 from biofm_jax.evaluate.tasks.knowledge_graph import TREATS, load_hetionet, load_indications
-from biofm_jax.experiment import provenance
 from biofm_jax.files import write_whole
 from biofm_jax.interpret.graph_paths import Paths
 
