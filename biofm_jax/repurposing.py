@@ -25,11 +25,11 @@ from biofm_jax.adapt.link_prediction import (
 from biofm_jax.data.knowledge_graph import KnowledgeGraph
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.metrics_retrieval import recall_at_k
+from biofm_jax.evaluate.provenance import provenance
 from biofm_jax.evaluate.run import Contender, rows_beside_baselines
 from biofm_jax.evaluate.table import Row
 from biofm_jax.evaluate.task import Dataset, Task, get_task
 from biofm_jax.evaluate.tasks.knowledge_graph import TREATS, load_hetionet, load_indications
-from biofm_jax.experiment import provenance
 from biofm_jax.files import write_whole
 from biofm_jax.interpret.graph_paths import Paths
 
@@ -124,7 +124,8 @@ def pretrained(
     """
     record = workdir / RECORD
     own = specs.encode(experiment.pretraining)
-    if record.exists() and json.loads(record.read_text())["pretraining"] != own:
+    before = json.loads(record.read_text())["pretraining"] if record.exists() else own
+    if specs.decode(before) != experiment.pretraining:
         raise UserError(f"{workdir} belongs to another pretraining; choose another --workdir")
     write_whole(record, json.dumps({"pretraining": own, **provenance()}, indent=1) + "\n")
     done = experiment.pretraining.fit(
@@ -156,7 +157,8 @@ def ranking(
     """Every drug for a disease, best first, with the model's score and the best paths.
 
     The model is tuned on all known treatments, those of the disease among them: `known` says
-    which drugs those are. A known treatment of another disease may be a step of a path.
+    which drugs those are. Drugs that treat nothing yet are among its wrong answers. A known
+    treatment of another disease may be a step of a path.
 
     Args:
         experiment: for tuning and prototypes.
@@ -168,7 +170,9 @@ def ranking(
     node, listed = find_disease(graph, disease), load_indications(None)
     treats = [pair for pair, kind in listed.items() if kind == "DM"]
     pairs = np.array([[graph.index[end] for end in pair] for pair in treats])
-    joined, tuned = tuned_on(graph, TREATS, pairs, params, experiment.tuning, 0)
+    links = dataclasses.replace(experiment.tuning.links, every_node=True)
+    tuning = dataclasses.replace(experiment.tuning, links=links)
+    joined, tuned = tuned_on(graph, TREATS, pairs, params, tuning, 0)
     found = score_pairs(experiment.tuning, joined, tuned, TREATS, experiment.prototypes)
     scores = found.scores[:, np.searchsorted(found.diseases, node)]
     degree = np.bincount(pairs[:, 0], minlength=len(graph.ids))

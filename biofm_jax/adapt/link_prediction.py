@@ -16,6 +16,7 @@ from biofm_jax.data.neighbours import Neighbours
 from biofm_jax.errors import UserError
 from biofm_jax.models.relational import RelationalSpec, distmult
 from biofm_jax.objectives.link_prediction import LinkPrediction
+from biofm_jax.train.lock import locked
 from biofm_jax.train.loop import Fit, LoopSpec, fit
 from biofm_jax.train.mesh import MeshSpec
 from biofm_jax.train.optimizer import OptimizerSpec
@@ -60,16 +61,17 @@ class LinkTraining:
             more: further arguments of `train.loop.fit`, such as `params`.
         """
         loop = self.loop if seed is None else dataclasses.replace(self.loop, seed=seed)
-        return fit(
-            self.model(graph).build(),
-            LinkPrediction().build(),
-            self.links.batches(graph, loop.batch_size, loop.seed),
-            optimizer=self.optimizer,
-            mesh=MeshSpec(data=1).build(jax.devices()[:1]),
-            loop=loop,
-            workdir=workdir,
-            **more,
-        )
+        with locked(workdir):
+            return fit(
+                self.model(graph).build(),
+                LinkPrediction().build(),
+                self.links.batches(graph, loop.batch_size, loop.seed),
+                optimizer=self.optimizer,
+                mesh=MeshSpec(data=1).build(jax.devices()[:1]),
+                loop=loop,
+                workdir=workdir,
+                **more,
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -53,12 +53,15 @@ class LinkSpec:
         negatives: k corruptions of each end. They are drawn among the nodes that have a fact of
             the relation at that end (TxGNN, Huang et al. 2024, doi 10.1038/s41591-024-03233-x).
         relations: names of those to predict; none: all.
+        every_node: draw corruptions among all nodes of the type instead. To rank drugs without
+            a known use the model must have seen them as wrong answers: it would put those first.
     """
 
     near: int = 8
     far: int = 8
     negatives: int = 1
     relations: tuple[str, ...] = ()
+    every_node: bool = False
 
     def batches(self, graph: KnowledgeGraph, batch_size: int, seed: int = 0) -> "LinkBatches":
         """An endless iterator of batches.
@@ -87,11 +90,12 @@ class LinkBatches:
         self._neighbours = Neighbours(graph, seed)
         self._order: dict[int, np.ndarray] = {}
         self._keys = np.sort(self._key(*graph.triples.T))
-        ends = {}
-        for relation in range(len(graph.relations)):
-            facts = graph.triples[graph.triples[:, 1] == relation]
-            ends[relation] = np.unique(facts[:, 2]), np.unique(facts[:, 0])
-        self._ends = ends
+        self._ends = {}
+        for number, relation in enumerate(graph.relations):
+            facts = graph.triples[graph.triples[:, 1] == number]
+            linked = np.unique(facts[:, 2]), np.unique(facts[:, 0])
+            whole = graph.of_type(relation.tail), graph.of_type(relation.head)
+            self._ends[number] = whole if spec.every_node else linked
 
     def __iter__(self) -> "LinkBatches":
         return self

@@ -5,6 +5,12 @@
 
 Two R-GCN layers are pretrained to tell the facts of the graph, without any edge between a compound
 and a disease, from corrupted ones; then tuned on the known treatments of the training folds.
+
+Hardware and time: two shared CPU cores; 600 steps of pretraining in two minutes, 100 of tuning in
+a quarter of one for each fold. Reached, ROC-AUC of one seed (control: not pretrained; floor: degree
+prior of the same training folds): pairs at random 0.866 (control 0.804, floor 0.652); diseases
+held out whole 0.756 (control 0.754, floor 0.536: there so short a pretraining adds nothing).
+Mean recall of a disease's drugs among its 10 best: 0.155 (0.088, 0.115) and 0.150 (0.120, 0.147).
 """
 
 import dataclasses

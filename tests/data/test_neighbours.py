@@ -92,6 +92,15 @@ def test_corruptions_are_of_the_relation_and_weighed_by_truth():
     assert refused
 
 
+@pytest.mark.parametrize("every", [False, True])
+def test_corruptions_are_drawn_among_linked_nodes_or_all_of_the_type(every):
+    number = GRAPH.relation("CtD")
+    one = GRAPH.without((GRAPH.triples[:, 1] == number) & (GRAPH.triples[:, 0] > 2))
+    stream = LinkSpec(relations=("CtD",), every_node=every).batches(one, 64, seed=1)
+    drawn = {head for _, batch in zip(range(4), stream) for head in batch.around.nodes[:, 3]}
+    assert drawn <= set(range(24)) and (len(drawn) > 20) == every and (drawn <= {0, 1, 2}) != every
+
+
 def test_an_epoch_has_every_fact_once_and_goes_on_exactly():
     spec = LinkSpec(relations=("CtD",))
     total = GRAPH.counts()["CtD (Compound -> Disease)"]
