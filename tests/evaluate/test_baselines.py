@@ -4,6 +4,7 @@ from sklearn.linear_model import Ridge
 
 from biofm_jax.adapt.labelled import Labelled
 from biofm_jax.errors import UserError
+from biofm_jax.evaluate import baselines
 from biofm_jax.evaluate.baselines import (
     BASELINES,
     ecfp4_forest,
@@ -27,7 +28,6 @@ REPORTED = {
 }
 SLOW = {
     "esol": 1.651,
-    "lipophilicity": 0.874,
     # Regression guards: measured with this code, not reported elsewhere.
     "dms_blat": 0.761,
     "quickstart/tpsa": 30.798,
@@ -35,12 +35,14 @@ SLOW = {
 
 
 def scored(task, baseline, root):
-    dataset = task.data(root)
+    return scored_on(task.data(root), task, baseline)
+
+
+def scored_on(dataset, task, baseline):
     predicted = dataset.predict_tested(BASELINES[baseline], seed=0)
     return score(task.metric, dataset.tested.targets, predicted)
 
 
-@pytest.mark.timeout(1500)  # the forest of lipophilicity takes two minutes of a quiet machine
 @pytest.mark.parametrize(
     ("name", "value"),
     [*REPORTED.items(), *(pytest.param(*row, marks=pytest.mark.slow) for row in SLOW.items())],
@@ -50,6 +52,17 @@ def test_reported_figures_are_reproduced(biofm_data, name, value):
     got = scored(task, task.baselines[0], biofm_data)
     assert got.value == pytest.approx(value, abs=0.00051)
     assert got.low < got.value < got.high
+
+
+def test_lipophilicity_by_few_trees_and_by_letters(biofm_data, monkeypatch):
+    """Its 300 trees (0.874) take five minutes, and say of trees what the other tasks say."""
+    monkeypatch.setattr(baselines, "FOREST_TREES", 10)
+    baselines._forest.cache_clear()
+    task = get_task("lipophilicity")
+    dataset = task.data(biofm_data)
+    for baseline, value in (("ecfp4_forest", 0.921), ("letter_counts", 1.020)):
+        assert scored_on(dataset, task, baseline).value == pytest.approx(value, abs=0.00051)
+    baselines._forest.cache_clear()  # nobody else gets the small one
 
 
 def test_letter_counts_beat_fingerprints_on_additive_properties(biofm_data):
