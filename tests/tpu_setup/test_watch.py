@@ -8,7 +8,8 @@ import time
 import pytest
 from pretended_cloud import script
 
-# Stands for `biofm` on every worker, which launch.sh tells its workdir. Counts in the bucket as a run does: goes on from the newest line; hangs at step 2 the first time.
+# Stands for `biofm` on every worker, which launch.sh tells its workdir. Counts in
+# the bucket as a run does: goes on from the newest line; hangs at step 2 the first time.
 COUNT = """
 import json, os, sys, time
 workdir = sys.argv[sys.argv.index("--workdir") + 1]
