@@ -180,7 +180,7 @@ def slow_devices(kind: str, rates: list[float], names: list[str]) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run all checks; the first process prints."""
+    """Run all checks; the first process prints, and each process what is wrong on its machine."""
     try:
         return hosts.leave(check(arguments))
     except UserError as error:
@@ -213,7 +213,11 @@ def check(arguments: list[str]) -> int:
         f"JAX {jax.__version__}"
     )
     wrong = missing_devices(options.expect, len(devices), jax.process_count())
-    wrong += unused_accelerators(platform, glob.glob("/dev/*") + glob.glob("/dev/vfio/*"))
+    # Before the first collective, which a machine without its accelerator may hold up.
+    files = glob.glob("/dev/*") + glob.glob("/dev/vfio/*")
+    here = unused_accelerators(local[0].platform, files)
+    for line in here:
+        print(f"wrong: {hosts.host_name()}: {line}", flush=True)
     mesh = options.mesh.build()
     tell("mesh      " + ", ".join(f"{name} {size}" for name, size in mesh.shape.items()))
 
@@ -246,8 +250,9 @@ def check(arguments: list[str]) -> int:
         wrong += slow_devices(kind, rates.ravel().tolist(), names)
     for line in wrong:
         tell(f"wrong: {line}")
-    tell("all is well" if not wrong else f"{len(wrong)} thing(s) are wrong")
-    return FAILED if wrong else DONE
+    count = len(wrong) + int(multihost_utils.process_allgather(np.array([len(here)])).sum())
+    tell("all is well" if not count else f"{count} thing(s) are wrong")
+    return FAILED if count else DONE
 
 
 if __name__ == "__main__":

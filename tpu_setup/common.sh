@@ -66,7 +66,10 @@ check_config() {
   check EXTRAS '^[a-z,]+$' "must be extras of the package, with commas between"
   case "$WORKDIR" in
     gs://*) check WORKDIR '^gs://[a-z0-9][-a-z0-9._]+/.+' "must be gs://BUCKET/FOLDER" ;;
-    -*) misuse "$CONFIG: WORKDIR = '$WORKDIR' must be gs://BUCKET/FOLDER" ;;
+    -* | /* | '~'*)
+      misuse "$CONFIG: WORKDIR = '$WORKDIR' must be gs://BUCKET/FOLDER, or for one worker a folder" \
+        "in its checkout, such as runs/NAME"
+      ;;
   esac
   [ -n "$ZONES" ] || misuse "$CONFIG: ZONES names no zone to try"
   for zone in $ZONES; do

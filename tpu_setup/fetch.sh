@@ -33,7 +33,12 @@ case "$WORKDIR" in
   *)
     need_ready
     [ "$CHECKPOINTS" = yes ] || misuse "--no-checkpoints needs a WORKDIR in a bucket"
-    tpus tpu-vm scp --recurse "$(node 0):biofm_jax/${WORKDIR:-runs/$NAME}" "$FOLDER" --worker=0
+    # Into a folder that exists, scp would put the run's folder instead of what is in it.
+    part=$FOLDER/.fetched
+    run rm -rf "$part"
+    tpus tpu-vm scp --recurse "$(node 0):biofm_jax/${WORKDIR:-runs/$NAME}" "$part" --worker=0
+    run cp -R "$part/." "$FOLDER"
+    run rm -rf "$part"
     ;;
 esac
 told "copied to $FOLDER"

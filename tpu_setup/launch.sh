@@ -34,6 +34,7 @@ load_config
 need_ready
 if [ "$STOP" = yes ]; then worker stop "$NAME" && exit 0; fi
 count_workers
+given=("$@") # watch.sh gives these words again after a preemption
 
 if [ "$1" = biofm ] && [ "${2:-}" = train ]; then
   case " $(quote "$@") " in
@@ -55,7 +56,7 @@ if [ "$(grep -c '^biofm-started' <<<"$started")" != "$WORKERS" ]; then
   fail "$(grep '^biofm-started' <<<"$started" || echo none). launch.sh --stop ends those"
 fi
 mkdir -p "$RECORD/logs"
-printf '%s\0' "$@" >"$RECORD/command.part" && mv "$RECORD/command.part" "$RECORD/command"
+printf '%s\0' "${given[@]}" >"$RECORD/command.part" && mv "$RECORD/command.part" "$RECORD/command"
 say "$NAME runs on $WORKERS workers in $ZONE"
 [ "$DETACH" = no ] || exit 0
 

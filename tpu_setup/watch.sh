@@ -7,7 +7,7 @@
 # preemptions. A slice that was taken away is deleted, created anew, installed, and given the same
 # command again, which goes on from its newest checkpoint; this happens at most N times (20), with
 # a wait that doubles while nothing is gained. A command that fails on healthy workers is not
-# repeated.
+# repeated, and one that launch.sh refuses deletes and creates nothing.
 #
 #   --once      print one line and end
 #   --yes       let it delete and create the slice without asking first
@@ -53,16 +53,27 @@ back_off() { # wait: longer each time, never more than 32 looks
   sleep $((POLL * (1 << (failures < 5 ? failures : 5))))
 }
 
-bring_back() { # delete what is left, create, install, launch the recorded command
-  local word command=()
+step_script() { "$HERE/$1" --config "$CONFIG" "${@:2}"; }
+
+launch_again() { # OPTION: launch the recorded command; a refusal is final, it would only recur
+  local word code=0 command=()
   while IFS= read -r -d '' word; do command+=("$word"); done <"$RECORD/command"
+  step_script launch.sh "$1" -- "${command[@]}" >"$SCRATCH/launch" 2>&1 || code=$?
+  if [ "$1" != --dry-run ] || [ "$code" != 0 ]; then cat "$SCRATCH/launch" >&2; fi
+  [ "$code" != 2 ] ||
+    misuse "launch.sh refuses the command in $RECORD/command; its reason stands above. Correct" \
+      "$CONFIG, or launch the command anew, and start watch.sh again"
+  return "$code"
+}
+
+bring_back() { # delete what is left, create, install, launch the recorded command
+  launch_again --dry-run || return
   lost=$((lost + 1))
   [ "$lost" -le "$RESTARTS" ] || fail "$NAME was lost $lost times; given up"
   say "$NAME is $STATE: loss $lost of at most $RESTARTS; bringing it back"
-  step_script() { "$HERE/$1" --config "$CONFIG" "${@:2}"; }
   case "$STATE" in GONE) step_script delete.sh --yes || return ;; esac
   case "$STATE" in GONE | ABSENT) step_script create.sh --yes || return ;; esac
-  step_script install.sh && step_script launch.sh --detach -- "${command[@]}"
+  step_script install.sh && launch_again --detach
 }
 
 RUNNING=0 FINISHED=0 WORKERS=0

@@ -109,7 +109,8 @@ def scp(names: list[str], workers: list[str], recurse: bool) -> int:
     else:
         path = CLOUD / "workers" / workers[0] / sources[0].partition(":")[2]
         assert recurse
-        shutil.copytree(path, Path(destination) / path.name)
+        there = Path(destination)  # as scp: into a folder that exists, else as one of that name
+        shutil.copytree(path, there / path.name if there.is_dir() else there)
     return 0
 
 

@@ -60,26 +60,49 @@ def test_a_mesh_that_does_not_fit(capsys):
     assert "cannot be laid over 8 devices" in capsys.readouterr().out
 
 
-def test_two_processes_started_by_launch(cloud):
-    homes = cloud.up()
-    for home in homes:
+# check_devices.py where one of two machines has an accelerator that JAX was not told to leave.
+UNUSED = """
+import glob, os, runpy, sys
+import jax
+jax.config.update("jax_platforms", os.environ.pop("JAX_PLATFORMS"))
+glob.glob = lambda pattern: ["/dev/accel0"] if os.environ["BIOFM_PROCESS_ID"] == "1" else []
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def launch(cloud, *check: str, code: int = 0) -> str:
+    """What two processes of four devices print: `python CHECK...` started by launch.sh."""
+    for home in cloud.up():
         (home / "biofm_jax").unlink()
         (home / "biofm_jax").symlink_to(ROOT)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    check = [sys.executable, "tpu_setup/check_devices.py", "--distributed", "True"]
-    done = cloud.run(
-        "launch", "--", *check, "--mesh.fsdp", "4", "--expect", "8", "--mebibytes", "1",
+    return cloud.run(
+        "launch", "--", sys.executable, *check, "--distributed", "True",
+        "--mesh.fsdp", "4", "--expect", "8", "--mebibytes", "1",
+        code=code,
         BIOFM_COORDINATOR=f"127.0.0.1:{port}",
         BIOFM_PROCESSES="2",  # the stand-in gives each worker its BIOFM_PROCESS_ID
         JAX_PLATFORMS="cpu",
         JAX_CPU_COLLECTIVES_IMPLEMENTATION="gloo",
         XLA_FLAGS="--xla_force_host_platform_device_count=4",
         PYTHONPATH=f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
-    )  # fmt: skip
-    assert "[esm2-w-0] devices   8 x cpu, 2 process(es) of 4" in done.stdout
-    assert "[esm2-w-0] mesh      data 2, fsdp 4, tensor 1, context 1" in done.stdout
-    assert "all-reduce over data (2)" in done.stdout
-    assert "all-reduce over fsdp (4)" in done.stdout
-    assert "[esm2-w-0] all is well" in done.stdout
+    ).stdout  # fmt: skip
+
+
+def test_two_processes_started_by_launch(cloud):
+    out = launch(cloud, "tpu_setup/check_devices.py")
+    assert "[esm2-w-0] devices   8 x cpu, 2 process(es) of 4" in out
+    assert "[esm2-w-0] mesh      data 2, fsdp 4, tensor 1, context 1" in out
+    assert "all-reduce over data (2)" in out
+    assert "all-reduce over fsdp (4)" in out
+    assert "[esm2-w-0] all is well" in out
+
+
+def test_the_machine_that_does_not_use_its_accelerator_says_so(cloud):
+    out = launch(cloud, "-c", UNUSED, "tpu_setup/check_devices.py", code=1)
+    (said,) = [line for line in out.splitlines() if "wrong: " in line]
+    assert said.startswith("[esm2-w-1] wrong: ") and "install biofm_jax[tpu]" in said
+    assert "[esm2-w-0] 1 thing(s) are wrong" in out and "all is well" not in out

@@ -176,12 +176,25 @@ def test_fetch_from_a_worker(cloud):
     (home / "biofm_jax").unlink()
     (home / "biofm_jax/kept").mkdir(parents=True)
     (home / "biofm_jax/kept/metrics.jsonl").write_text("{}\n")
-    cloud.run("fetch", "here")
-    assert (cloud.here / "here/kept/metrics.jsonl").exists()
+    assert "copied to here" in cloud.run("fetch", "here").stderr
+    (home / "biofm_jax/kept/metrics.jsonl").write_text("{}\n{}\n")
+    (cloud.here / "here/mine").touch()
+    cloud.run("fetch", "here")  # what is there already stays, or becomes new
+    assert {path.name for path in (cloud.here / "here").iterdir()} == {"metrics.jsonl", "mine"}
+    assert (cloud.here / "here/metrics.jsonl").read_text() == "{}\n{}\n"
     assert cloud.called("scp") == [
-        ["compute", "tpus", "tpu-vm", "scp", "--recurse", "esm2:biofm_jax/kept", "here",
+        ["compute", "tpus", "tpu-vm", "scp", "--recurse", "esm2:biofm_jax/kept", "here/.fetched",
          "--worker=0", *PLACE]
-    ]  # fmt: skip
+    ] * 2  # fmt: skip
+
+
+def test_fetch_without_a_workdir_fills_the_folder_that_is_evaluated(cloud):
+    cloud.configure(WORKDIR="")
+    home = cloud.up()[0]
+    (home / "biofm_jax").unlink()
+    (home / "biofm_jax/runs/esm2/checkpoints/9").mkdir(parents=True)
+    assert "copied to runs/esm2" in cloud.run("fetch").stderr
+    assert (cloud.here / "runs/esm2/checkpoints/9").is_dir()
 
 
 @pytest.mark.parametrize("name", ["launch", "install", "fetch"])

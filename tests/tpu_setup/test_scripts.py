@@ -77,6 +77,8 @@ def test_every_script_reads_its_configuration_first(cloud, name):
         ("EXTRAS", "tpu];touch caught", "extras"),
         ("WORKDIR", "-rf", "gs://BUCKET/FOLDER"),
         ("WORKDIR", "gs://bucket", "gs://BUCKET/FOLDER"),
+        ("WORKDIR", "/mnt/run", "a folder in its checkout"),
+        ("WORKDIR", "~/run", "a folder in its checkout"),
     ],
 )
 def test_a_bad_value_is_named_before_anything_is_called(cloud, key, value, told):

@@ -10,11 +10,20 @@ import pytest
 from pretended_cloud import SCRIPTS, script
 
 SBATCH = SCRIPTS / "slurm/train.sbatch"
+# As SLURM's: a srun that is told to end kills its tasks, and scancel signals them alone.
+SRUN = """shift
+"$@" &
+echo $! >"{0}/task"
+trap 'kill -KILL $(cat "{0}/task")' TERM
+wait $!"""
+SCANCEL = """echo "$@" >>"{0}/scancel"
+kill -TERM $(cat "{0}/task")"""
 
 
 def start(tmp_path, *words: str, **environment: str) -> subprocess.Popen:
     script(tmp_path / "bin/scontrol", f'echo "$@" >>"{tmp_path}/scontrol"')
-    script(tmp_path / "bin/srun", 'shift; exec "$@"')
+    script(tmp_path / "bin/srun", SRUN.format(tmp_path))
+    script(tmp_path / "bin/scancel", SCANCEL.format(tmp_path))
     path = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "SLURM_JOB_ID": "42"}
     return subprocess.Popen(
         ["bash", SBATCH, *words],
@@ -49,4 +58,5 @@ def test_before_the_time_limit_it_saves_and_queues_again(tmp_path, code, queued)
     process.communicate(timeout=30)
     assert process.returncode == code
     assert (tmp_path / "saved").exists()
+    assert (tmp_path / "scancel").read_text() == "--signal=TERM 42\n"
     assert (tmp_path / "scontrol").exists() == queued

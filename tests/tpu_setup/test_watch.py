@@ -1,16 +1,24 @@
 """watch.sh: a preempted run is brought back and goes on; what is broken is not repeated."""
 
+import json
 import subprocess
 import sys
 import time
 
-# Counts in the bucket as a run does: goes on from the newest line; hangs at step 2 the first time.
+import pytest
+from pretended_cloud import script
+
+# Stands for `biofm` on every worker, which launch.sh tells its workdir. Counts in
+# the bucket as a run does: goes on from the newest line; hangs at step 2 the first time.
 COUNT = """
-import os, sys, time
-home, path = os.environ["HOME"], sys.argv[1] + "/metrics.jsonl"
+import json, os, sys, time
+workdir = sys.argv[sys.argv.index("--workdir") + 1]
+home, path = os.environ["HOME"], workdir + "/metrics.jsonl"
 if not home.endswith("-w-0"):
     sys.exit()
-os.makedirs(sys.argv[1], exist_ok=True)
+os.makedirs(workdir, exist_ok=True)
+with open(workdir + "/argv.jsonl", "a") as file:
+    print(json.dumps(sys.argv[1:]), file=file)
 begun = len(open(path).readlines()) if os.path.exists(path) else 0
 for step in range(begun + 1, 5):
     with open(path, "a") as file:
@@ -21,10 +29,14 @@ for step in range(begun + 1, 5):
 
 
 def test_a_preempted_run_goes_on_until_it_is_done(cloud):
+    (cloud.folder / "count.py").write_text(COUNT)
+    fake = cloud.folder / "image/biofm_venv/bin/biofm"
+    script(fake, f'exec "{sys.executable}" "{cloud.folder}/count.py" "$@"')
     cloud.run("create", "--yes")
     cloud.run("install")
-    command = [sys.executable, "-c", COUNT, "gs://my-bucket/runs/esm2"]
-    cloud.run("launch", "--detach", "--", *command)
+    command = ["train", "an experiment.py:650M", "--data.path", "gs://my-bucket/x", "--note", "a b"]
+    (cloud.folder / "buckets/my-bucket/x").touch()
+    cloud.run("launch", "--detach", "--", "biofm", *command)
     watch = subprocess.Popen(
         cloud.command("watch", "--yes"),
         cwd=cloud.here,
@@ -43,6 +55,11 @@ def test_a_preempted_run_goes_on_until_it_is_done(cloud):
     out, _ = watch.communicate(timeout=90)
     assert watch.returncode == 0, out
     assert metrics.read_text().count("step") == 4  # each step once: it went on
+    bucket = f"{cloud.folder}/buckets/my-bucket"
+    command[3] = f"{bucket}/x"
+    command += ["--distributed", "True", "--workdir", f"{bucket}/runs/esm2"]
+    given = (metrics.parent / "argv.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in given] == [command] * 2
     assert "loss 1 of at most 20" in out and "done" in out
     assert "step 4 loss 5.0" in out and "lost 1 times" in out
     assert (cloud.folder / "slices/us-central1-a.json").exists()
@@ -60,6 +77,34 @@ def test_a_finished_run(cloud):
     cloud.up()
     cloud.run("launch", "--", "true")
     assert "done" in cloud.run("watch", "--yes").stderr
+
+
+def record(cloud, *command: str) -> None:
+    path = cloud.here / "runs/tpu/esm2/command"
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(f"{word}\0" for word in command))
+
+
+@pytest.mark.parametrize("preempted", [True, False])
+def test_a_refused_command_is_final(cloud, preempted):
+    cloud.up()
+    record(cloud, "biofm", "train", "x.py", "--workdir", "gs://my-bucket/runs/esm2")
+    if preempted:
+        cloud.preempt()
+    said = cloud.run("watch", "--yes", code=2).stderr
+    assert "the workdir stands in tpu.conf" in said and "launch.sh refuses the command" in said
+    assert "loss 1" not in said and "dry run" not in said
+    assert cloud.called("delete") == cloud.called("create") == cloud.called("scp") == []
+
+
+def test_a_command_refused_by_the_new_slice_is_final(cloud):
+    cloud.configure(WORKDIR="runs/local")
+    cloud.up()
+    record(cloud, "biofm", "train", "x.py")
+    cloud.preempt()
+    said = cloud.run("watch", "--yes", code=2).stderr
+    assert "WORKDIR must be gs://" in said and "launch.sh refuses the command" in said
+    assert len(cloud.called("create")) == 1
 
 
 def test_it_gives_up(cloud):
