@@ -21,7 +21,8 @@ KINDS = (
 STILL = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call", "iota"),
     *("conditional", "after-all", "partition-id", "replica-id", "opt-barrier", "add-dependency"),
-    *("copy-done", "async-start", "async-update", "async-done", "slice-start"),
+    *("copy-done", "async-start", "async-update", "async-done", "slice-start", "call-start"),
+    "call-done",
     *(f"{kind}-done" for kind in KINDS),
 }
 

@@ -139,7 +139,7 @@ def parse(text: str) -> Module:
             continue
         found, root = {}, None
         for inner in lines:
-            if inner == "}":
+            if inner == "}" or inner.startswith("}, execution_thread"):  # of a SparseCore
                 break
             if instruction := _instruction(inner):
                 found[instruction.name] = instruction

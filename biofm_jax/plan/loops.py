@@ -42,7 +42,7 @@ def _runs(module: Module, run: Run) -> Iterator[Run]:
             times *= trip_count(module, run.computation, one)
         elif one.opcode == "fusion":
             names, fused = one.called("calls"), True
-        elif one.opcode in ("call", "async-start"):
+        elif one.opcode in ("call", "call-start", "async-start"):
             names = one.called("calls") + one.called("to_apply")
         elif one.opcode == "conditional":
             names = one.called("branch_computations")

@@ -17,7 +17,7 @@ TPU = """HloModule step, is_scheduled=true
   %a = f32[] parameter(0)
   %b = f32[] parameter(1)
   ROOT %add.1 = f32[] add(%a, %b)
-}
+}, execution_thread="sparsecore"
 
 %first (p: bf16[2,8]) -> bf16[8,8] {
   %p = bf16[2,8]{1,0:T(8,128)(2,1)} parameter(0)
