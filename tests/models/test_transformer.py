@@ -227,7 +227,7 @@ def test_partitioner_sees_activations_and_gathers_each_layer():
     seen = []
 
     class Recorder:
-        devices = 2  # as on a mesh: with a single device some axes are merged
+        devices, platform = 2, "cpu"  # as on a mesh: with a single device some axes are merged
 
         def constrain(self, x, names):
             assert x.ndim == len(names)
