@@ -17,10 +17,13 @@ class StopSignal:
     processes, it names a step that none has reached yet, at which all stop. That costs nothing
     per step, neither a collective nor a wait for the device; a flag that all processes reduce
     would, or would be seen only when metrics are read, too late for a short grace time.
+
+    Attributes:
+        number: of the signal that came to this process, or None.
     """
 
     def __init__(self):
-        self._number: int | None = None
+        self.number: int | None = None
         self._old: dict = {}
         self._together = jax.process_count() > 1
 
@@ -33,7 +36,7 @@ class StopSignal:
         return self
 
     def _handle(self, number, _) -> None:
-        self._number = number
+        self.number = number
         signal.signal(number, self._old[number])
         if self._together:
             signal.raise_signal(signal.SIGTERM)
@@ -46,15 +49,15 @@ class StopSignal:
         """Whether the run stops after this step: the same answer in every process."""
         if self._together:
             return multihost_utils.reached_preemption_sync_point(step)
-        return self._number is not None
+        return self.number is not None
 
     @property
     def alone_and_asked(self) -> bool:
         """Whether the run of one process was asked to stop; in one of many, `asked` decides."""
-        return not self._together and self._number is not None
+        return not self._together and self.number is not None
 
     def message(self, step: int, saved: bool) -> str:
         """What to tell the user."""
-        name = signal.Signals(self._number or signal.SIGTERM).name
+        name = signal.Signals(self.number or signal.SIGTERM).name
         where = ", and it is saved" if saved else ""
         return f"stopped by {name} after step {step}{where}; the same command goes on from there"
