@@ -51,7 +51,9 @@ says more about one of them, with any option of `biofm train`.
 - **memory**: arguments + temporaries of a chip over its HBM; a plan fits up to 0.90.
 - **FLOPs**: of all chips' compiled programs over the model's, rows taken as one document each.
   Rematerialisation and attention that is computed twice in the backward pass are in it.
-- **sent**: what a chip sends over the least that its mesh must send.
+- **sent**: what a chip sends over the least that its mesh must send. A contrastive step also sends
+  every embedding to every chip, and compares them: with 256 chips that shows here and in the FLOPs
+  of a chip, which are the same on every slice for all other objectives.
 - **ms**: a step at the published peaks, if all overlaps - if nothing does; **MFU** the same.
 - **compile**: CPU seconds over all threads, on a machine of two shared cores.
 
