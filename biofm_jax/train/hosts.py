@@ -138,7 +138,7 @@ def joined() -> bool:
 
 def is_first() -> bool:
     """Whether this is the process that writes what is written once."""
-    return jax.process_index() == 0
+    return not joined() or jax.process_index() == 0
 
 
 def host_name() -> str:
@@ -151,7 +151,7 @@ def share(name: str, value) -> list:
 
     All processes must call it in the same order for a name.
     """
-    if jax.process_count() == 1:
+    if not joined():  # and no device is touched: a sweep leaves them to its children
         return [value]
     _rounds[name] += 1
     client, key = runtime.global_state.client, f"biofm/{name}/{_rounds[name]}"

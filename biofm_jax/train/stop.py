@@ -2,8 +2,9 @@
 
 import signal
 
-import jax
 from jax.experimental import multihost_utils
+
+from biofm_jax.train import hosts
 
 
 class Stopped(RuntimeError):
@@ -25,7 +26,7 @@ class StopSignal:
     def __init__(self):
         self.number: int | None = None
         self._old: dict = {}
-        self._together = jax.process_count() > 1
+        self._together = hosts.joined()
 
     def __enter__(self) -> "StopSignal":
         for number in (signal.SIGINT,) if self._together else (signal.SIGTERM, signal.SIGINT):
