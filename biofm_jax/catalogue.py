@@ -19,18 +19,7 @@ def experiments() -> list[dict]:
         try:
             experiment = load_experiment(str(path))
         except UserError as error:
-            if "link_experiment" in (text := path.read_text()):
-                rows.append(
-                    {
-                        "file": str(path),
-                        "domain": path.parent.name.replace("_", " "),
-                        "modality": "knowledge_graph",
-                        "objective": "LinkPrediction",
-                        "about": f"{_first_line(text)} (biofm repurpose)",
-                    }
-                )
-            else:
-                rows.append({"file": str(path), "about": f"cannot be read: {error}"})
+            rows.append({"file": str(path), "about": f"cannot be read: {error}"})
             continue
         rows.append(
             {

@@ -5,10 +5,8 @@ from biofm_jax.evaluate.table import rows_by_task, rows_to_table
 from biofm_jax.evaluate.task import get_task
 from biofm_jax.repurposing import (
     Repurpose,
-    graph_for,
     judged,
-    load_link_experiment,
-    pretrained,
+    load_pretrained,
     ranking,
     recalls,
     write_ranking,
@@ -18,31 +16,22 @@ from biofm_jax.repurposing import (
 def repurpose(arguments: list[str]) -> int:
     """Rank drugs for a disease by a model of a knowledge graph, with the paths between them."""
     options = parse(Repurpose, arguments, "repurpose")
-    experiment = load_link_experiment(options.experiment)
-    graph = graph_for(options)
-    params = pretrained(experiment, graph, options.workdir, show=not options.json)
+    model = load_pretrained(options)
     if options.evaluate:
-        rows = judged(
-            experiment,
-            graph,
-            params,
-            options.workdir.name,
-            options,
-            lambda line: ERR.print(line, highlight=False),
-        )
+        rows = judged(model, options, lambda line: ERR.print(line, highlight=False))
         if options.json:
             header, cells = rows_to_table(rows)
             print_rows("", [dict(zip(header, line, strict=True)) for line in cells], True)
             return DONE
         for title, lines in rows_by_task(rows):
             print_rows(title, lines, False)
-        for name in experiment.tasks:
+        for name in model.tasks:
             print_rows(
                 f"{name}: mean recall of a disease's drugs", recalls(get_task(name), rows), False
             )
         OUT.print(f"results in {options.results}", highlight=False)
     if options.disease:
-        found = ranking(experiment, graph, params(0), options.disease, options.paths)
+        found = ranking(model, options)
         if options.out is not None:
             write_ranking(found, options.out)
         shown = found[: options.top]

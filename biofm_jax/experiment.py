@@ -5,18 +5,18 @@ import difflib
 import json
 import runpy
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from biofm_jax import specs
 from biofm_jax.adapt.encoder import Encoder
-from biofm_jax.data.batch import Batch
+from biofm_jax.data.api import DataSpec
 from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.provenance import provenance
 from biofm_jax.files import refuse_address, write_whole
-from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec
-from biofm_jax.models.graph import check_graph
+from biofm_jax.models.spec import ModelSpec
 from biofm_jax.objectives.api import ObjectiveSpec
 from biofm_jax.train import hosts
 from biofm_jax.train.checkpoint import Checkpoints
@@ -52,8 +52,8 @@ class Experiment:
         tasks: what the trained model is worth looking at on (`biofm evaluate --task`).
     """
 
-    model: Spec
-    data: SequenceData
+    model: ModelSpec
+    data: DataSpec
     objective: ObjectiveSpec
     optimizer: OptimizerSpec = OptimizerSpec()
     mesh: MeshSpec = MeshSpec()
@@ -70,55 +70,12 @@ class Experiment:
             UserError: names the fields and the fix.
         """
         self.optimizer.rate(self.loop.steps)
-        pair = isinstance(self.model, EncoderDecoderSpec)
-        writer = "model.decoder" if pair else "model"  # whose head and positions these are
         sizes = self.mesh.sizes(devices)
         self.loop.check(sizes[0] * sizes[1])
-        if self.model.heads % sizes[2]:
-            raise UserError(f"mesh.tensor {sizes[2]} must divide {writer}.heads {self.model.heads}")
-        if self.data.max_tokens % sizes[3]:
-            nearest = max(1, round(self.data.max_tokens / sizes[3])) * sizes[3]
-            raise UserError(
-                f"mesh.context {sizes[3]} must divide data.max_tokens {self.data.max_tokens}: "
-                f"each device holds a run of a row; the nearest is --data.max-tokens {nearest}"
-            )
-        limit = getattr(self.model.positions, "maximum", None)
-        if limit is not None and self.data.max_tokens > limit:
-            raise UserError(
-                f"data.max_tokens {self.data.max_tokens} is longer than the {limit} positions of "
-                f"the model; lower it or raise --{writer}.positions.maximum"
-            )
-        head = type(self.model.head).__name__
-        if head != self.objective.head:
-            raise UserError(
-                f"{type(self.objective).__name__} needs {writer}.head={self.objective.head}, "
-                f"but the model has {head}"
-            )
-        causal = self.objective.causal
-        if causal not in (None, self.model.causal):
-            if pair and not causal:
-                raise UserError(
-                    f"{type(self.objective).__name__} trains one stack that sees both sides, and "
-                    "the model is an encoder-decoder; set objective=Denoising(), or another model"
-                )
-            raise UserError(f"{type(self.objective).__name__} needs --{writer}.causal {causal}")
-        if self.data.views < self.objective.views:
-            raise UserError(
-                f"{type(self.objective).__name__} needs --data.views {self.objective.views} or more"
-            )
-        check_graph(self.model, self.data, sizes[3])
-        size = self.data.tokenizer().vocabulary.size
-        # Published embeddings may have more rows than tokens (ESM C: 64 for 33).
-        padded = self.data.tokenizer_path and size < self.model.vocabulary
-        if size != self.model.vocabulary and not padded:
-            stacks = ("encoder.", "decoder.") if pair else ("",)
-            options = " ".join(f"--model.{stack}vocabulary {size}" for stack in stacks)
-            raise UserError(
-                f"{writer}.vocabulary is {self.model.vocabulary}, but the tokenizer of "
-                f"{type(self.data).__name__} has {size} tokens; set {options}"
-            )
+        self.model.check(self.data, sizes)
+        self.objective.check(self.model, self.data)
 
-    def shapes(self, rows: int | None = None) -> Batch:
+    def shapes(self, rows: int | None = None) -> Any:
         """The shapes of the run's global batch, or of one with so many rows."""
         rows = self.loop.batch_size if rows is None else rows
         return self.data.shapes(rows, paired=self.objective.views > 0)
@@ -136,7 +93,7 @@ class Experiment:
         """The run's functions, for a batch of arrays or shapes; nothing is allocated."""
         return build_program(
             self.model.build(),
-            self.objective.build(self.data.tokenizer().vocabulary),
+            self.objective.build(self.data.vocabulary),
             lambda axes: self.optimizer.build(self.loop.steps, axes),
             mesh,
             batch,
@@ -222,6 +179,7 @@ def train(experiment: Experiment, workdir: Path, *, show: bool = True) -> Fit:
     with locked(workdir):
         hosts.on_first("workdir", lambda: _claim(workdir, experiment))
         store = experiment.data.open()
+        experiment.model.check_opened(store)
         hosts.agree("the data", store.digest())
         loop, mesh = experiment.loop, experiment.mesh.build()
         order = {"batch_size": loop.batch_size, "seed": loop.seed}
@@ -232,7 +190,7 @@ def train(experiment: Experiment, workdir: Path, *, show: bool = True) -> Fit:
 
         return fit(
             experiment.model.build(),
-            experiment.objective.build(experiment.data.tokenizer().vocabulary),
+            experiment.objective.build(experiment.data.vocabulary),
             experiment.data.batches(store, **order),
             optimizer=experiment.optimizer,
             mesh=mesh,
@@ -258,14 +216,15 @@ def describe(experiment: Experiment) -> dict:
     count = sum(leaf.size for leaf in jax.tree.leaves(program.shapes.params))
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.shapes))
     rows, tokens = shapes.tokens.shape
+    unit = experiment.data.unit
     return {
         "objective": type(experiment.objective).__name__,
         "data": experiment.data.path or "(set --data.path)",
         "parameters": count,
         "state_MiB": round(state / 2**20, 1),
-        "batch": f"{rows} rows x {tokens} tokens",
+        "batch": f"{rows} rows x {tokens} {unit}",
         "steps": experiment.loop.steps,
-        "tokens": experiment.loop.steps * rows * tokens,
+        unit: experiment.loop.steps * rows * tokens,
         "mesh": ", ".join(f"{n} {s}" for n, s in experiment.mesh.build().shape.items()),
     }
 
@@ -325,24 +284,35 @@ def _located(value: dict, workdir: Path) -> dict:
     return value
 
 
-def load_encoder(name: str) -> Encoder:
-    """A model ready for adaptation.
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run, or an experiment that was not run.
+
+    Attributes:
+        name: as printed in tables.
+        experiment: its record.
+        params: the trained parameters; None: none were trained.
+    """
+
+    name: str
+    experiment: Experiment
+    params: Any = None
+
+
+def load_run(name: str) -> Run:
+    """A run with its parameters, on one device.
 
     Args:
         name: the folder of a run, for its last checkpoint; `FOLDER@best` for the one with the
-            lowest held-out loss; the folder of an import; `random:EXPERIMENT.py[:variant]` for an
-            untrained control.
+            lowest held-out loss; `random:EXPERIMENT.py[:variant]` for an untrained control.
 
     Raises:
         UserError: no run, checkpoint or experiment of that name.
     """
     if name.startswith("random:"):
-        experiment = load_experiment(name.removeprefix("random:"))
-        return Encoder(name, experiment.model, experiment.data)
+        return Run(name, load_experiment(name.removeprefix("random:")))
     folder, _, which = name.partition("@")
     workdir = Path(folder)
-    if not which and is_stored(workdir):
-        return _stored_encoder(workdir)
     path = workdir / EXPERIMENT
     if which not in ("", "best") or not path.is_file():
         raise UserError(
@@ -364,7 +334,28 @@ def load_encoder(name: str) -> Encoder:
     checkpoints.close()
     if found is None:
         raise UserError(f"{workdir} has no checkpoint yet; let `biofm train` reach one")
-    return Encoder(workdir.name, experiment.model, experiment.data, found.state.params)
+    return Run(workdir.name, experiment, found.state.params)
+
+
+def load_encoder(name: str) -> Encoder:
+    """A model of texts, ready for adaptation.
+
+    Args:
+        name: as of `load_run`, or the folder of an import.
+
+    Raises:
+        UserError: as `load_run`; a model that reads no texts.
+    """
+    if is_stored(Path(name)):
+        return _stored_encoder(Path(name))
+    run = load_run(name)
+    data = run.experiment.data
+    if not isinstance(data, SequenceData):
+        raise UserError(
+            f"{name} was trained on {data.kind}, which is no text; `biofm --help` names the verb "
+            "for it (repurpose for a knowledge graph)"
+        )
+    return Encoder(run.name, run.experiment.model, data, run.params)
 
 
 def _stored_encoder(folder: Path) -> Encoder:

@@ -1,11 +1,10 @@
-"""Drug repurposing: pretrain on a graph without the answers, tune, judge, rank for a disease."""
+"""Drug repurposing: tune a pretrained model of a graph, judge it, rank drugs for a disease."""
 
 import csv
 import dataclasses
 import difflib
 import io
 import json
-import runpy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,54 +13,26 @@ import jax
 import numpy as np
 import tyro
 
-from biofm_jax import specs
 from biofm_jax.adapt.link_prediction import (
-    LinkTraining,
+    LinkModel,
+    LinkTuning,
     Prototypes,
     link_adapter,
     score_pairs,
     tuned_on,
 )
 from biofm_jax.data.knowledge_graph import KnowledgeGraph
+from biofm_jax.data.links import LinkData
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.metrics_retrieval import recall_at_k
-from biofm_jax.evaluate.provenance import provenance
 from biofm_jax.evaluate.run import Contender, rows_beside_baselines
 from biofm_jax.evaluate.table import Row
 from biofm_jax.evaluate.task import Dataset, Task, get_task
-from biofm_jax.evaluate.tasks.knowledge_graph import TREATS, load_hetionet, load_indications
+from biofm_jax.evaluate.tasks.knowledge_graph import TREATS, load_indications
+from biofm_jax.experiment import load_run
 from biofm_jax.files import write_whole
 from biofm_jax.interpret.graph_paths import Paths
-
-RECORD = "repurposing.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class LinkExperiment:
-    """A run on Hetionet's cut.
-
-    Attributes:
-        pretraining: on all facts but those between drugs and diseases.
-        tuning: on known treatments; its model is that of the pretraining.
-        prototypes: how diseases lean on similar ones.
-        tasks: what it is judged on.
-    """
-
-    pretraining: LinkTraining
-    tuning: LinkTraining
-    prototypes: Prototypes = Prototypes()
-    tasks: tuple[str, ...] = ("repurposing/hetionet", "repurposing/hetionet_disease")
-
-    def check(self) -> None:
-        """Refuse two phases of different models.
-
-        Raises:
-            UserError: names the field.
-        """
-        for name in ("width", "bases"):
-            before, after = getattr(self.pretraining, name), getattr(self.tuning, name)
-            if before != after:
-                raise UserError(f"tuning.{name} is {after}, but pretraining.{name} is {before}")
+from biofm_jax.models.relational import RelationalSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +40,14 @@ class Repurpose:
     """Rank drugs for a disease, with the paths that speak for each, or judge the model.
 
     Attributes:
-        experiment: such as experiments/drug_discovery/txgnn_link_prediction.py, with :variant.
+        model: the --workdir of a `biofm train` on a knowledge graph, such as
+            experiments/drug_discovery/txgnn_link_prediction.py; FOLDER@best;
+            random:EXPERIMENT.py for one that was not pretrained.
         disease: name of a disease in the graph, or its id.
         evaluate: score the tasks of the experiment beside the degree prior and a control that
             was not pretrained.
-        workdir: of the pretraining, which goes on where it stopped.
+        tuning: on known treatments, those of the training folds in `evaluate`.
+        prototypes: how diseases lean on similar ones.
         top: drugs in the table.
         paths: of each drug.
         out: CSV file (or JSON, by its ending) for the whole ranking.
@@ -82,10 +56,11 @@ class Repurpose:
         json: print JSON instead of a table.
     """
 
-    experiment: tyro.conf.Positional[str]
+    model: tyro.conf.Positional[str]
     disease: str = ""
     evaluate: bool = False
-    workdir: Path = Path("runs/repurposing")
+    tuning: LinkTuning = LinkTuning()
+    prototypes: Prototypes = Prototypes()
     top: int = 10
     paths: int = 2
     out: Path | None = None
@@ -94,45 +69,50 @@ class Repurpose:
     json: bool = False
 
 
-def load_link_experiment(name: str) -> LinkExperiment:
-    """Read `file.py` or `file.py:variant`; the file ends in `link_experiment = ...`.
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """A model of a graph without the answers.
+
+    Attributes:
+        name: as printed in tables.
+        model: the architecture, and how neighbourhoods are drawn.
+        graph: without the answers.
+        tasks: of its experiment.
+        params: seed -> the trained parameters, or None for random ones.
+    """
+
+    name: str
+    model: LinkModel
+    graph: KnowledgeGraph
+    tasks: tuple[str, ...]
+    params: Callable[[int], Any]
+
+
+def load_pretrained(options: Repurpose) -> Pretrained:
+    """The model and its graph, once it is known that something is asked.
 
     Raises:
-        UserError: no such file or variant, or it defines no experiment.
+        UserError: neither a disease nor an evaluation is asked for; no such run, or one of
+            another modality; no such disease.
     """
-    path, _, variant = name.partition(":")
-    if not Path(path).is_file():
-        raise UserError(f"there is no experiment file {path}")
-    found = runpy.run_path(path)
-    experiment, variants = found.get("link_experiment"), found.get("variants", {})
-    if not isinstance(experiment, LinkExperiment):
-        raise UserError(f"{path} must define `link_experiment = LinkExperiment(...)`")
-    if variant and variant not in variants:
-        raise UserError(f"{path} has no variant {variant!r}; it has {', '.join(variants)}")
-    chosen = variants[variant] if variant else experiment
-    chosen.check()
-    return chosen
-
-
-def pretrained(
-    experiment: LinkExperiment, graph: KnowledgeGraph, workdir: Path, show: bool
-) -> Callable[[int], Any]:
-    """The pretrained parameters of any seed of the tuning: one run, in the workdir.
-
-    Raises:
-        UserError: the workdir belongs to another experiment.
-    """
-    record = workdir / RECORD
-    own = specs.encode(experiment.pretraining)
-    before = json.loads(record.read_text())["pretraining"] if record.exists() else own
-    if specs.decode(before) != experiment.pretraining:
-        raise UserError(f"{workdir} belongs to another pretraining; choose another --workdir")
-    write_whole(record, json.dumps({"pretraining": own, **provenance()}, indent=1) + "\n")
-    done = experiment.pretraining.fit(
-        graph, workdir=workdir, experiment=own, title=workdir.name, show=show
-    )
-    params = jax.device_get(done.state.params)
-    return lambda seed: params
+    if not options.disease and not options.evaluate:
+        raise UserError("give --disease NAME, or --evaluate True")
+    if options.out is not None and options.out.suffix not in (".csv", ".json"):
+        raise UserError(f"--out {options.out} must end in .csv or .json")
+    run = load_run(options.model)
+    spec, data = run.experiment.model, run.experiment.data
+    if not isinstance(spec, RelationalSpec) or not isinstance(data, LinkData):
+        raise UserError(
+            f"{options.model} was trained on {data.kind}, not on the facts of a knowledge graph; "
+            "see experiments/drug_discovery/txgnn_link_prediction.py"
+        )
+    graph = data.open()
+    spec.check_opened(graph)
+    if options.disease:
+        find_disease(graph, options.disease)
+    params = None if run.params is None else jax.device_get(run.params)
+    tasks = run.experiment.tasks
+    return Pretrained(run.name, LinkModel(spec, data), graph, tasks, lambda seed: params)
 
 
 def find_disease(graph: KnowledgeGraph, name: str) -> int:
@@ -151,9 +131,7 @@ def find_disease(graph: KnowledgeGraph, name: str) -> int:
     raise UserError(f"the graph has no disease {name!r}{hint}")
 
 
-def ranking(
-    experiment: LinkExperiment, graph: KnowledgeGraph, params: Any, disease: str, paths: int
-) -> list[dict]:
+def ranking(found: Pretrained, options: Repurpose) -> list[dict]:
     """Every drug for a disease, best first, with the model's score and the best paths.
 
     The model is tuned on all known treatments, those of the disease among them: `known` says
@@ -161,25 +139,25 @@ def ranking(
     treatment of another disease may be a step of a path.
 
     Args:
-        experiment: for tuning and prototypes.
-        graph: without the answers.
-        params: pretrained.
-        disease: name or id.
-        paths: of the 50 best drugs; the others have none.
+        found: the model.
+        options: disease, tuning, prototypes, and the paths of the 50 best drugs; the others
+            have none.
     """
-    node, listed = find_disease(graph, disease), load_indications(None)
+    graph = found.graph
+    node, listed = find_disease(graph, options.disease), load_indications(None)
     treats = [pair for pair, kind in listed.items() if kind == "DM"]
     pairs = np.array([[graph.index[end] for end in pair] for pair in treats])
-    links = dataclasses.replace(experiment.tuning.links, every_node=True)
-    tuning = dataclasses.replace(experiment.tuning, links=links)
-    joined, tuned = tuned_on(graph, TREATS, pairs, params, tuning, 0)
-    found = score_pairs(experiment.tuning, joined, tuned, TREATS, experiment.prototypes)
-    scores = found.scores[:, np.searchsorted(found.diseases, node)]
+    every = dataclasses.replace(
+        found.model, data=dataclasses.replace(found.model.data, every_node=True)
+    )
+    joined, tuned = tuned_on(every, graph, TREATS, pairs, found.params(0), options.tuning, 0)
+    scored = score_pairs(found.model, joined, tuned, TREATS, options.prototypes)
+    scores = scored.scores[:, np.searchsorted(scored.diseases, node)]
     degree = np.bincount(pairs[:, 0], minlength=len(graph.ids))
     search, rows = Paths(joined), []
     for rank, place in enumerate(np.argsort(-scores, kind="stable"), start=1):
-        drug = int(found.drugs[place])
-        evidence = search.between(drug, node, paths) if rank <= 50 else []
+        drug = int(scored.drugs[place])
+        evidence = search.between(drug, node, options.paths) if rank <= 50 else []
         rows.append(
             {
                 "rank": rank,
@@ -215,22 +193,17 @@ def write_ranking(rows: Sequence[dict], path: Path) -> None:
     write_whole(path, text.getvalue())
 
 
-def judged(
-    experiment: LinkExperiment,
-    graph: KnowledgeGraph,
-    params: Callable[[int], Any],
-    name: str,
-    options: Repurpose,
-    progress: Callable[[str], None],
-) -> list[Row]:
+def judged(found: Pretrained, options: Repurpose, progress: Callable[[str], None]) -> list[Row]:
     """The rows of every task: the model, its control without pretraining, the degree prior."""
 
-    def adapter(of):
-        return link_adapter(graph, TREATS, experiment.tuning, of, experiment.prototypes)
+    def adapter(params):
+        return link_adapter(
+            found.model, found.graph, TREATS, options.tuning, params, options.prototypes
+        )
 
-    contender = Contender(name, "tuned", adapter(params), adapter(lambda seed: None))
+    contender = Contender(found.name, "tuned", adapter(found.params), adapter(lambda seed: None))
     rows = []
-    for task in experiment.tasks:
+    for task in found.tasks:
         rows += rows_beside_baselines(
             get_task(task),
             contender,
@@ -271,19 +244,3 @@ def recalls(task: Task, rows: Sequence[Row], at: Sequence[int] = (10, 50)) -> li
                 values = {f"recall@{k}": disease_recall(data, guess, k) for k in at}
                 found.append({"model": name, **values})
     return found
-
-
-def graph_for(options: Repurpose) -> KnowledgeGraph:
-    """The graph without answers, once it is known that something is asked.
-
-    Raises:
-        UserError: neither a disease nor an evaluation is asked for, or a file is missing.
-    """
-    if not options.disease and not options.evaluate:
-        raise UserError("give --disease NAME, or --evaluate True")
-    if options.out is not None and options.out.suffix not in (".csv", ".json"):
-        raise UserError(f"--out {options.out} must end in .csv or .json")
-    graph = load_hetionet(None)
-    if options.disease:
-        find_disease(graph, options.disease)
-    return graph

@@ -1,5 +1,4 @@
 import csv
-import dataclasses
 import json
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from biofm_jax.evaluate.task import Dataset
 from biofm_jax.repurposing import (
     disease_recall,
     find_disease,
-    load_link_experiment,
     write_ranking,
 )
 
@@ -28,27 +26,9 @@ def at_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-@pytest.mark.parametrize("name", [FILE, f"{FILE}:smoke"])
-def test_the_experiment_is_possible(name):
-    experiment = load_link_experiment(name)
-    assert experiment.pretraining.model(toy_graph()).build().spec.relations == 5
-    other = dataclasses.replace(experiment.tuning, width=7)
-    with pytest.raises(UserError, match=r"tuning\.width is 7"):
-        dataclasses.replace(experiment, tuning=other).check()
-
-
-def test_what_is_no_experiment_is_refused():
-    with pytest.raises(UserError, match="no variant 'large'; it has smoke"):
-        load_link_experiment(f"{FILE}:large")
-    with pytest.raises(UserError, match="no experiment file absent"):
-        load_link_experiment("absent.py")
-    with pytest.raises(UserError, match="must define `link_experiment"):
-        load_link_experiment("experiments/drug_discovery/smiles_masked.py")
-
-
 def test_it_is_listed():
     row = next(row for row in catalogue.experiments() if row["file"] == FILE)
-    assert row["modality"] == "knowledge_graph" and "TxGNN" in row["about"]
+    assert row["modality"] == "knowledge_graph" and row["objective"] == "LinkPrediction"
 
 
 def test_a_disease_is_found_by_name_or_id():
@@ -92,17 +72,24 @@ def test_rankings_are_written_as_csv_or_json(tmp_path):
         (["--disease", "hypertention"], "did you mean 'hypertension'"),
     ],
 )
-def test_misuse_is_told_before_the_work(biofm_data, options, message, tmp_path, capsys):
-    where = ["--workdir", str(tmp_path / "run")]
-    assert cli.main(["repurpose", f"{FILE}:smoke", *options, *where]) == 2
+def test_misuse_is_told_before_the_work(biofm_data, options, message, capsys):
+    assert cli.main(["repurpose", f"random:{FILE}:smoke", *options]) == 2
     assert message in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_of_another_modality_is_refused(capsys):
+    other = "random:experiments/drug_discovery/smiles_masked.py:smoke"
+    assert cli.main(["repurpose", other, "--disease", "gout"]) == 2
+    assert "trained on molecule" in capsys.readouterr().err
+    assert cli.main(["evaluate", f"random:{FILE}:smoke", "--task", "bbbp"]) == 2
+    assert "repurpose for a knowledge graph" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_drugs_are_ranked_with_their_evidence(biofm_data, tmp_path, capsys):
-    out = tmp_path / "gout.json"
-    command = ["repurpose", f"{FILE}:smoke", "--disease", "gout", "--workdir", str(tmp_path / "w")]
+    out, run = tmp_path / "gout.json", str(tmp_path / "run")
+    assert cli.main(["train", f"{FILE}:smoke", "--workdir", run, "--json", "True"]) == 0
+    command = ["repurpose", run, "--disease", "gout", "--tuning.loop.steps", "10"]
     assert cli.main([*command, "--out", str(out), "--json", "True", "--top", "3"]) == 0
     rows = json.loads(out.read_text())
     assert len(rows) == 1552 and [row["rank"] for row in rows] == list(range(1, 1553))

@@ -1,8 +1,7 @@
-"""From a knowledge graph to scores of drugs for diseases: pretrain, tune on what is known, rank."""
+"""From a pretrained model of a knowledge graph to scores of drugs for diseases: tune and rank."""
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,13 +10,12 @@ from jaxtyping import Float, Int
 
 from biofm_jax.adapt.labelled import Labelled
 from biofm_jax.data.knowledge_graph import KnowledgeGraph
-from biofm_jax.data.links import LinkSpec
+from biofm_jax.data.links import LinkData
 from biofm_jax.data.neighbours import Neighbours
 from biofm_jax.errors import UserError
 from biofm_jax.models.relational import RelationalSpec, distmult
 from biofm_jax.objectives.link_prediction import LinkPrediction
-from biofm_jax.train.lock import locked
-from biofm_jax.train.loop import Fit, LoopSpec, fit
+from biofm_jax.train.loop import LoopSpec, fit
 from biofm_jax.train.mesh import MeshSpec
 from biofm_jax.train.optimizer import OptimizerSpec
 
@@ -25,53 +23,29 @@ BLOCK = 128  # nodes embedded at a time
 
 
 @dataclasses.dataclass(frozen=True)
-class LinkTraining:
-    """A model of a graph and how it is trained: one phase of TxGNN.
+class LinkTuning:
+    """How a pretrained model learns the relation that is asked for.
 
     Attributes:
-        width: of the model.
-        bases: of the model.
-        dropout: of the model.
-        links: how facts are drawn.
         optimizer: optimizer and schedule.
-        loop: length and intervals; batch_size is in facts.
+        loop: length; batch_size is in facts.
     """
 
-    width: int = 64
-    bases: int = 8
-    dropout: float = 0.0
-    links: LinkSpec = LinkSpec()
-    optimizer: OptimizerSpec = OptimizerSpec(learning_rate=3e-3, warmup=20)
-    loop: LoopSpec = LoopSpec(steps=500, batch_size=256)
+    optimizer: OptimizerSpec = OptimizerSpec(learning_rate=1e-3, warmup=10)
+    loop: LoopSpec = LoopSpec(steps=100, batch_size=128)
 
-    def model(self, graph: KnowledgeGraph) -> RelationalSpec:
-        """The model's spec for a graph."""
-        sizes = len(graph.ids), len(graph.relations)
-        return RelationalSpec(*sizes, width=self.width, bases=self.bases, dropout=self.dropout)
 
-    def fit(
-        self, graph: KnowledgeGraph, *, seed: int | None = None, workdir: Path | None = None, **more
-    ) -> Fit:
-        """Train on the facts of a graph with the one trainer.
+@dataclasses.dataclass(frozen=True)
+class LinkModel:
+    """A model of a graph, and how its neighbourhoods are drawn.
 
-        Args:
-            graph: what is to be predicted must not be in it.
-            seed: instead of the loop's.
-            workdir: as of `train.loop.fit`.
-            more: further arguments of `train.loop.fit`, such as `params`.
-        """
-        loop = self.loop if seed is None else dataclasses.replace(self.loop, seed=seed)
-        with locked(workdir):
-            return fit(
-                self.model(graph).build(),
-                LinkPrediction().build(),
-                self.links.batches(graph, loop.batch_size, loop.seed),
-                optimizer=self.optimizer,
-                mesh=MeshSpec(data=1).build(jax.devices()[:1]),
-                loop=loop,
-                workdir=workdir,
-                **more,
-            )
+    Attributes:
+        spec: the architecture.
+        data: how facts are drawn.
+    """
+
+    spec: RelationalSpec
+    data: LinkData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,12 +111,12 @@ class Repurposing:
 
 
 def embed_nodes(
-    training: LinkTraining, graph: KnowledgeGraph, params: Any, nodes: np.ndarray, seed: int = 0
+    model: LinkModel, graph: KnowledgeGraph, params: Any, nodes: np.ndarray, seed: int = 0
 ) -> Float[np.ndarray, "n d"]:
     """The states of nodes, each from twice as many sampled neighbours as in training."""
-    model, neighbours = training.model(graph).build(), Neighbours(graph, seed)
-    apply = jax.jit(lambda params, around: model.apply(params, around).hidden[:, 0])
-    fanouts = 2 * training.links.near, 2 * training.links.far
+    built, neighbours = model.spec.build(), Neighbours(graph, seed)
+    apply = jax.jit(lambda params, around: built.apply(params, around).hidden[:, 0])
+    fanouts = 2 * model.data.near, 2 * model.data.far
     states = []
     for start in range(0, len(nodes), BLOCK):
         part = nodes[start : start + BLOCK]
@@ -155,7 +129,7 @@ def embed_nodes(
 
 
 def score_pairs(
-    training: LinkTraining,
+    model: LinkModel,
     graph: KnowledgeGraph,
     params: Any,
     relation: str,
@@ -165,9 +139,9 @@ def score_pairs(
     """Score every head of a relation's type with every tail.
 
     Args:
-        training: what `params` were trained by.
+        model: whose `params` these are.
         graph: with the known facts of the relation.
-        params: of the model.
+        params: pretrained, or tuned.
         relation: its name, such as "CtD".
         prototypes: how diseases lean on one another.
         seed: of the sampled neighbours.
@@ -175,7 +149,7 @@ def score_pairs(
     number = graph.relation(relation)
     kind = graph.relations[number]
     drugs, diseases = graph.of_type(kind.head), graph.of_type(kind.tail)
-    states = embed_nodes(training, graph, params, np.concatenate([drugs, diseases]), seed)
+    states = embed_nodes(model, graph, params, np.concatenate([drugs, diseases]), seed)
     known = graph.triples[graph.triples[:, 1] == number]
     counts = np.bincount(known[:, 2], minlength=len(graph.ids))[diseases]
     own = states[len(drugs) :]
@@ -201,16 +175,18 @@ def disease_profiles(
 
 
 def tuned_on(
+    model: LinkModel,
     graph: KnowledgeGraph,
     relation: str,
     pairs: Int[np.ndarray, "k 2"],
     params: Any,
-    tuning: LinkTraining,
+    tuning: LinkTuning,
     seed: int,
 ) -> tuple[KnowledgeGraph, Any]:
-    """Add known pairs to a graph as facts and tune on them.
+    """Add known pairs to a graph as facts and tune on them, with the one trainer.
 
     Args:
+        model: to tune.
         graph: without facts of the relation.
         relation: its name.
         pairs: node numbers of heads and tails.
@@ -224,23 +200,33 @@ def tuned_on(
     number = graph.relation(relation)
     facts = np.insert(np.asarray(pairs, np.int32), 1, number, axis=1)
     joined = graph.with_facts(facts)
-    tuning = dataclasses.replace(
-        tuning, links=dataclasses.replace(tuning.links, relations=(relation,))
+    data = dataclasses.replace(model.data, relations=(relation,), holdout=0.0)
+    loop = dataclasses.replace(tuning.loop, seed=seed)
+    done = fit(
+        model.spec.build(),
+        LinkPrediction().build(),
+        data.batches(joined, batch_size=loop.batch_size, seed=seed),
+        optimizer=tuning.optimizer,
+        mesh=MeshSpec(data=1).build(jax.devices()[:1]),
+        loop=loop,
+        params=params,
+        show=False,
     )
-    done = tuning.fit(joined, seed=seed, params=params, show=False)
     return joined, jax.device_get(done.state.params)
 
 
 def link_adapter(
+    model: LinkModel,
     graph: KnowledgeGraph,
     relation: str,
-    tuning: LinkTraining,
+    tuning: LinkTuning,
     params: Callable[[int], Any],
     prototypes: Prototypes = Prototypes(),
 ):
     """An `Adapter` for items "head tail": tuned on the positive training pairs.
 
     Args:
+        model: to tune.
         graph: without the answers, as `data.knowledge_graph.answers_removed` leaves it.
         relation: the one to predict.
         tuning: how to tune on the training pairs.
@@ -258,8 +244,8 @@ def link_adapter(
 
     def adapter(train: Labelled, valid: Labelled, test: Labelled, seed: int) -> np.ndarray:
         pairs = numbers(train)[train.targets[:, 0] == 1]
-        joined, tuned = tuned_on(graph, relation, pairs, params(seed), tuning, seed)
-        found = score_pairs(tuning, joined, tuned, relation, prototypes, seed)
+        joined, tuned = tuned_on(model, graph, relation, pairs, params(seed), tuning, seed)
+        found = score_pairs(model, joined, tuned, relation, prototypes, seed)
         asked = numbers(test)
         row, column = (
             np.searchsorted(found.drugs, asked[:, 0]),

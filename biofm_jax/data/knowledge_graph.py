@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import io
 import json
 from collections.abc import Iterable
@@ -119,6 +120,11 @@ class KnowledgeGraph:
                     f"{self.ids[node]} cannot be the {side} of {self.relations[relation].label}"
                 )
         return dataclasses.replace(self, triples=in_order(np.concatenate([self.triples, triples])))
+
+    def digest(self) -> str:
+        """A fingerprint of nodes, relations and facts."""
+        text = json.dumps([self.ids, [relation.label for relation in self.relations]])
+        return hashlib.sha256(text.encode() + self.triples.tobytes()).hexdigest()[:16]
 
     def counts(self) -> dict[str, int]:
         """The number of facts of each relation, by its label."""

@@ -5,23 +5,23 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sized
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
+from biofm_jax.data.api import DataSpec
 from biofm_jax.data.bad_records import tolerance_advice
 from biofm_jax.data.batch import Batch, batch_shapes
 from biofm_jax.data.pipeline import BatchIterator, FixedRows, RowBuilder, ShuffledRows
 from biofm_jax.data.progress import track
 from biofm_jax.data.sources import Prepared, cache_folder, open_prepared, prepare_records
 from biofm_jax.data.token_store import TokenStore, open_store
-from biofm_jax.data.tokenizers import Tokenizer
+from biofm_jax.data.tokenizers import Tokenizer, Vocabulary
 from biofm_jax.errors import UserError
 from biofm_jax.files import refuse_address
 
 
 @dataclasses.dataclass(frozen=True)
-class SequenceData(abc.ABC):
+class SequenceData(DataSpec):
     """Sequences of a file, packed into rows."""
 
     path: str = ""
@@ -51,8 +51,6 @@ class SequenceData(abc.ABC):
     tokenizer_family: str = ""
     """How sequences are written for that tokenizer (protbert, progen2, protgpt2, ...); empty
     tells it by the vocabulary, `plain` takes the text as it is."""
-
-    kind: ClassVar[str]
 
     def __post_init__(self):
         if self.views == 1 or self.views < 0:
@@ -87,6 +85,16 @@ class SequenceData(abc.ABC):
         return load_tokenizer(
             expanded(self.tokenizer_path, "data.tokenizer_path"), self.tokenizer_family or None
         )
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Of the tokenizer."""
+        return self.tokenizer().vocabulary
+
+    @property
+    def spare_rows(self) -> bool:
+        """Published embeddings may have more rows than tokens (ESM C: 64 for 33)."""
+        return bool(self.tokenizer_path)
 
     @abc.abstractmethod
     def own_tokenizer(self) -> Tokenizer:

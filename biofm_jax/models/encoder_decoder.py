@@ -18,12 +18,13 @@ from biofm_jax.models.cross_attention import BACKENDS, Source
 from biofm_jax.models.graph import GraphSpec
 from biofm_jax.models.heads import Head, LanguageHead
 from biofm_jax.models.positions import Positions
+from biofm_jax.models.spec import ModelSpec, check_tokens
 from biofm_jax.models.stack import apply_stack, init_stack, stack_axes
 from biofm_jax.models.transformer import TransformerSpec
 
 
 @dataclasses.dataclass(frozen=True)
-class EncoderDecoderSpec:
+class EncoderDecoderSpec(ModelSpec):
     """An encoder and a decoder of one vocabulary and width.
 
     Attributes:
@@ -35,6 +36,9 @@ class EncoderDecoderSpec:
     decoder: TransformerSpec = dataclasses.field(
         default_factory=lambda: TransformerSpec(causal=True)
     )
+
+    writer = "model.decoder"
+    vocabulary_paths = ("model.encoder.vocabulary", "model.decoder.vocabulary")
 
     @property
     def vocabulary(self) -> int:
@@ -85,6 +89,10 @@ class EncoderDecoderSpec:
     def compute_dtype(self) -> jnp.dtype:
         """Of both stacks, as JAX knows it."""
         return self.decoder.compute_dtype
+
+    def check(self, data, mesh) -> None:
+        """See `ModelSpec`."""
+        check_tokens(self, data, mesh)
 
     def build(self) -> Model:
         """The model's pure functions.

@@ -9,21 +9,27 @@ again: MFU and equal budgets are of model FLOPs.
 
 from typing import TYPE_CHECKING
 
-from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec
+from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.graph import GraphSpec
 from biofm_jax.models.heads import LanguageHead, PredictionHead, ProjectionHead
+from biofm_jax.models.relational import RelationalSpec
+from biofm_jax.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     from biofm_jax.models.transformer import TransformerSpec
 
 
-def train_flops(spec: Spec, attended: float, predicted: float = 0.0, pooled: float = 0.0) -> float:
+def train_flops(
+    spec: ModelSpec, attended: float, predicted: float = 0.0, pooled: float = 0.0
+) -> float:
     """FLOPs of forward and backward pass for one token.
 
     For width D, L layers, a feed-forward of F, a vocabulary of V and as many key as query heads
     this is `6 L (4 D^2 + 2 F D) + 12 L D T + 6 (D^2 + V D) predicted`; a gated feed-forward has
     3 F D, and a causal mask halves the attended length T. Of an encoder-decoder a token is one that
-    is read and one that is written: the sources are as long as what is written from them.
+    is read and one that is written: the sources are as long as what is written from them. Of a
+    relational model a token is a node with `attended` neighbours, that have as many each: its two
+    layers run once on each neighbour and twice on the node.
 
     Args:
         spec: the architecture.
@@ -43,6 +49,10 @@ def train_flops(spec: Spec, attended: float, predicted: float = 0.0, pooled: flo
     if isinstance(spec, GraphSpec):  # messages are sums over two or three neighbours
         body = spec.layers * 2 * spec.width * spec.hidden_width
         return 6.0 * (body + _head_weights(spec) * _share(spec, predicted, pooled))
+    if isinstance(spec, RelationalSpec):
+        square, mixed = spec.width * spec.width, spec.bases * spec.width
+        body = (attended + 2) * (1 + spec.bases) * square + attended * (attended + 2) * mixed
+        return 6.0 * body
     width, head = spec.width, spec.head_size
     projections = width * head * (2 * spec.heads + 2 * spec.key_heads)
     feedforward = (3 if spec.gated else 2) * width * spec.hidden_width

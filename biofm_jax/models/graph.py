@@ -11,11 +11,12 @@ from biofm_jax.errors import UserError
 from biofm_jax.models.api import Model
 from biofm_jax.models.graph_stack import apply_graph, graph_axes, init_graph
 from biofm_jax.models.heads import Activation, Head, ProjectionHead
+from biofm_jax.models.spec import ModelSpec, check_tokens
 from biofm_jax.models.transformer import Biases
 
 
 @dataclasses.dataclass(frozen=True)
-class GraphSpec:
+class GraphSpec(ModelSpec):
     """A graph network; the defaults are MolCLR's GIN (Wang et al. 2022,
     doi 10.1038/s42256-022-00447-x): five layers of width 300.
 
@@ -91,10 +92,23 @@ class GraphSpec:
     norm = "layer"
     gated = False
     biases = Biases()
-    # What checks of an experiment ask of any model.
-    causal = False
+    # What checks of an experiment ask of a model that reads tokens.
     positions = None
     token_dropout = None
+
+    def check(self, data, mesh) -> None:
+        """See `ModelSpec`; the data must have graphs, and no mesh may cut a row."""
+        check_tokens(self, data, mesh)
+        if data.shapes(1).graph is None:
+            raise UserError(
+                f"GraphSpec reads graphs, and {type(data).__name__} has none; set "
+                "data=MoleculeGraphData(...), or another model"
+            )
+        if mesh[3] > 1:
+            raise UserError(
+                f"mesh.context is {mesh[3]}, and a graph's edges cross every cut of a row; set "
+                "--mesh.context 1 and put the devices on data or fsdp"
+            )
 
     def build(self) -> Model:
         """The model's pure functions; `apply` reads `Batch.graph`.
@@ -119,31 +133,6 @@ class GraphSpec:
             return jax.tree.map(lambda _, leaf: leaf, params, names)
 
         return Model(init, apply, axes, self)
-
-
-def check_graph(spec, data, context: int) -> None:
-    """Refuse a graph network on data without graphs, or on rows that are cut.
-
-    Args:
-        spec: of any model.
-        data: the experiment's.
-        context: devices that share a row.
-
-    Raises:
-        UserError: names the field and the fix.
-    """
-    if not isinstance(spec, GraphSpec):
-        return
-    if data.shapes(1).graph is None:
-        raise UserError(
-            f"GraphSpec reads graphs, and {type(data).__name__} has none; set "
-            "data=MoleculeGraphData(...), or another model"
-        )
-    if context > 1:
-        raise UserError(
-            f"mesh.context is {context}, and a graph's edges cross every cut of a row; set "
-            "--mesh.context 1 and put the devices on data or fsdp"
-        )
 
 
 def _check(spec: GraphSpec) -> None:

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from biofm_jax.array_types import AnyArray, PyTree
-from biofm_jax.data.links import LinkBatch
+from biofm_jax.data.links import LinkBatch, LinkData
 from biofm_jax.data.neighbours import Neighbourhood
 from biofm_jax.errors import UserError
 from biofm_jax.models.api import Model, Outputs, constrain, gather
+from biofm_jax.models.spec import ModelSpec, check_tensor
 
 LAYERS = 2  # as many as a `Neighbourhood` has steps
 SLOPE = 0.01  # of leaky ReLU below 0
@@ -23,7 +24,12 @@ LAYER_AXES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class RelationalSpec:
+class DistMult:
+    """Scores a fact as the sum over d of h_d r_d t_d (Yang et al. 2015, arXiv:1412.6575)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RelationalSpec(ModelSpec):
     """Two R-GCN layers with basis decomposition (Schlichtkrull et al. 2018, arXiv:1703.06103).
 
     TxGNN (Huang et al. 2024, doi 10.1038/s41591-024-03233-x) has two layers of width 128 with a
@@ -35,6 +41,7 @@ class RelationalSpec:
         width: of embeddings and layers.
         bases: matrices of which every relation's is a mixture.
         dropout: of the node embeddings, when training.
+        head: what scores a fact.
     """
 
     nodes: int
@@ -42,6 +49,31 @@ class RelationalSpec:
     width: int = 64
     bases: int = 8
     dropout: float = 0.0
+    head: DistMult = DistMult()
+
+    def check(self, data, mesh) -> None:
+        """See `ModelSpec`; the data must be a graph, and no mesh may cut a neighbourhood."""
+        if not isinstance(data, LinkData):
+            raise UserError(
+                f"RelationalSpec reads facts of a graph, and {type(data).__name__} has none; set "
+                "data=LinkData(...), or another model"
+            )
+        check_tensor(self.width, mesh[2], "model.width")
+        if mesh[3] > 1:
+            raise UserError(
+                f"mesh.context is {mesh[3]}, and a neighbourhood is not cut; set "
+                "--mesh.context 1 and put the devices on data or fsdp"
+            )
+
+    def check_opened(self, store) -> None:
+        """See `ModelSpec`; a row for each node and relation."""
+        found = {"nodes": len(store.ids), "relations": len(store.relations)}
+        if any(getattr(self, name) != size for name, size in found.items()):
+            options = " ".join(f"--model.{name} {size}" for name, size in found.items())
+            raise UserError(
+                f"the model has {self.nodes:,} nodes and {self.relations} relations, the graph "
+                f"{found['nodes']:,} and {found['relations']}; set {options}"
+            )
 
     def build(self) -> Model:
         """The pure functions.

@@ -12,6 +12,7 @@ from biofm_jax.models.checks import check_spec
 from biofm_jax.models.embedding import TokenDropout
 from biofm_jax.models.heads import Activation, Head, LanguageHead
 from biofm_jax.models.positions import LocalLayers, Positions, Rotary
+from biofm_jax.models.spec import ModelSpec, check_tokens
 from biofm_jax.models.stack import apply_stack, init_stack, stack_axes
 
 
@@ -39,7 +40,7 @@ class Biases:
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformerSpec:
+class TransformerSpec(ModelSpec):
     """A transformer; the defaults are an ESM-2-like encoder of 8 million parameters.
 
     Attributes:
@@ -155,6 +156,10 @@ class TransformerSpec:
     def compute_dtype(self) -> jnp.dtype:
         """`dtype` as JAX knows it."""
         return jnp.dtype(self.dtype)
+
+    def check(self, data, mesh) -> None:
+        """See `ModelSpec`."""
+        check_tokens(self, data, mesh)
 
     def build(self) -> Model:
         """The model's pure functions.

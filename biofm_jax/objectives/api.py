@@ -11,7 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from biofm_jax.data.api import DataSpec
 from biofm_jax.data.batch import Batch
+from biofm_jax.data.tokenizers import Vocabulary
+from biofm_jax.errors import UserError
+from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
+from biofm_jax.models.spec import ModelSpec
 
 State = Any  # what an objective remembers between steps (a teacher, a centre); {} for none
 
@@ -63,9 +68,28 @@ class ObjectiveSpec:
     causal: bool | None = None  # whether the model must be causal; None: either
     views: int = 0  # random views of each record that the data must keep
 
-    def build(self, vocabulary) -> Objective:
-        """The pure functions of this objective for a `Vocabulary`."""
+    def build(self, vocabulary: Vocabulary | None) -> Objective:
+        """The pure functions of this objective for the data's vocabulary."""
         raise TypeError(f"{type(self).__name__} does not define build(vocabulary)")
+
+    def check(self, model: ModelSpec, data: DataSpec) -> None:
+        """Refuse a model and data that cannot be trained so.
+
+        Raises:
+            UserError: names the field and the fix.
+        """
+        own, writer = type(self).__name__, model.writer
+        if (head := type(model.head).__name__) != self.head:
+            raise UserError(f"{own} needs {writer}.head={self.head}, but the model has {head}")
+        if self.causal not in (None, model.causal):
+            if isinstance(model, EncoderDecoderSpec) and not self.causal:
+                raise UserError(
+                    f"{own} trains one stack that sees both sides, and the model is an "
+                    "encoder-decoder; set objective=Denoising(), or another model"
+                )
+            raise UserError(f"{own} needs --{writer}.causal {self.causal}")
+        if data.views < self.views:
+            raise UserError(f"{own} needs --data.views {self.views} or more")
 
 
 def row_keys(key: jax.Array, batch: Batch) -> jax.Array:

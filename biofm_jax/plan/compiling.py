@@ -39,9 +39,11 @@ def compile_step(experiment: Experiment, topology: Topology) -> tuple[Compiled, 
     """Trace and compile the step that `biofm train` would run on that topology.
 
     Raises:
-        UserError: as `Experiment.check` and `Topology.devices`.
+        UserError: as `Experiment.check` and `Topology.devices`; data without tokens.
         jax.errors.JaxRuntimeError: the compiler failed for another reason than memory.
     """
+    if experiment.data.vocabulary is None:
+        raise UserError(f"a plan counts tokens, and {type(experiment.data).__name__} has none")
     experiment.check(topology.chips)
     began = time.process_time()
     mesh, shapes = experiment.mesh.build(topology.devices()), experiment.shapes()

@@ -6,6 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+from biofm_jax.data.api import DataSpec
+from biofm_jax.data.links import LinkData
 from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
 from biofm_jax.experiment import Experiment
@@ -29,12 +31,18 @@ class Lengths:
 
 
 @functools.cache
-def document_lengths(data: SequenceData) -> Lengths:
+def document_lengths(data: DataSpec) -> Lengths:
     """Read the lengths of a data set; it is prepared if that was never done.
 
+    Of the facts of a graph, whose rows are full, `attended` are the neighbours of a node.
+
     Raises:
-        UserError: as `SequenceData.open`.
+        UserError: as `DataSpec.open`; data whose rows nobody has counted yet.
     """
+    if isinstance(data, LinkData):
+        return Lengths(float(data.near), 1.0)
+    if not isinstance(data, SequenceData):
+        raise UserError(f"the cost of rows of {type(data).__name__} is not counted")
     taken = np.minimum(data.open().lengths(), data.max_tokens).astype(np.float64)
     return Lengths(
         attended=float((taken * taken).sum() / taken.sum()),
@@ -60,7 +68,7 @@ def token_flops(experiment: Experiment, attended: float | None = None) -> float:
         experiment.model,
         document_lengths(data).attended if attended is None else attended,
         predicted=objective.rate if isinstance(objective, MaskedLM) else 1.0,
-        pooled=(data.segments if data.pack else 1) / data.max_tokens,
+        pooled=data.shapes(1).examples.shape[1] / data.max_tokens,
     )
 
 

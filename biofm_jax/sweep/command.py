@@ -16,6 +16,7 @@ from biofm_jax import compare
 from biofm_jax.adapt.finetune import FinetuneSpec
 from biofm_jax.adapt.lora_tuning import LoraSpec
 from biofm_jax.adapt.methods import Tuning
+from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.task import get_task
 from biofm_jax.experiment import Experiment
@@ -233,7 +234,10 @@ def _same_targets(variants: list[Variant]) -> bool:
     targets = set()
     for experiment in (variant.experiment for variant in variants):
         data = experiment.data
-        cut = (data.path, data.holdout, data.max_tokens, data.pack, data.tokenizer().fingerprint())
+        cut = (data,)
+        if isinstance(data, SequenceData):
+            text = data.tokenizer().fingerprint()
+            cut = (data.path, data.holdout, data.max_tokens, data.pack, text)
         targets.add((experiment.objective, *cut))
     return len(targets) == 1
 

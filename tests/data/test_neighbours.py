@@ -1,8 +1,9 @@
+import jax
 import numpy as np
 import pytest
 from toy_graph import toy_graph
 
-from biofm_jax.data.links import LinkSpec
+from biofm_jax.data.links import LinkData, held_out
 from biofm_jax.data.neighbours import Neighbours
 from biofm_jax.errors import UserError
 
@@ -55,7 +56,8 @@ def test_no_node_has_no_neighbours():
 
 
 def batches(size=32, **options):
-    return LinkSpec(near=200, far=3, negatives=2, **options).batches(GRAPH, size, seed=1)
+    data = LinkData(near=200, far=3, negatives=2, **options)
+    return data.batches(GRAPH, batch_size=size, seed=1)
 
 
 def test_the_fact_to_predict_is_not_in_sight():
@@ -96,20 +98,21 @@ def test_corruptions_are_of_the_relation_and_weighed_by_truth():
 def test_corruptions_are_drawn_among_linked_nodes_or_all_of_the_type(every):
     number = GRAPH.relation("CtD")
     one = GRAPH.without((GRAPH.triples[:, 1] == number) & (GRAPH.triples[:, 0] > 2))
-    stream = LinkSpec(relations=("CtD",), every_node=every).batches(one, 64, seed=1)
+    data = LinkData(relations=("CtD",), every_node=every)
+    stream = data.batches(one, batch_size=64, seed=1)
     drawn = {head for _, batch in zip(range(4), stream) for head in batch.around.nodes[:, 3]}
     assert drawn <= set(range(24)) and (len(drawn) > 20) == every and (drawn <= {0, 1, 2}) != every
 
 
 def test_an_epoch_has_every_fact_once_and_goes_on_exactly():
-    spec = LinkSpec(relations=("CtD",))
+    spec = LinkData(relations=("CtD",))
     total = GRAPH.counts()["CtD (Compound -> Disease)"]
-    stream = spec.batches(GRAPH, total, seed=3)
+    stream = spec.batches(GRAPH, batch_size=total, seed=3)
     first, second = next(stream), next(stream)
     assert len(set(first.examples.ravel().tolist())) == total
     assert first.examples.tolist() != second.examples.tolist()
     assert sorted(first.examples.tolist()) == sorted(second.examples.tolist())
-    again = spec.batches(GRAPH, total, seed=3)
+    again = spec.batches(GRAPH, batch_size=total, seed=3)
     again.restore({"next": 1, "seed": 3, "facts": total})
     np.testing.assert_array_equal(next(again).around.far, second.around.far)
     assert again.names(second)[0].split()[1] == "CtD"
@@ -120,6 +123,50 @@ def test_an_epoch_has_every_fact_once_and_goes_on_exactly():
 def test_what_cannot_be_drawn_is_refused():
     empty = GRAPH.without(GRAPH.between("Compound", "Disease"))
     with pytest.raises(UserError, match="no fact of CtD"):
-        LinkSpec(relations=("CtD",)).batches(empty, 4)
+        LinkData(relations=("CtD",)).batches(empty, batch_size=4, seed=0)
     with pytest.raises(UserError, match="1 or more"):
-        LinkSpec(near=0).batches(GRAPH, 4)
+        LinkData(near=0)
+    with pytest.raises(UserError, match="two node types"):
+        LinkData(answers=("Compound",))
+    with pytest.raises(UserError, match="batch size"):
+        LinkData().batches(GRAPH, batch_size=0, seed=0)
+
+
+def test_shapes_are_those_of_a_batch():
+    data = LinkData(near=3, far=5, negatives=2)
+    batch = next(data.batches(GRAPH, batch_size=7, seed=0))
+    made = jax.tree.map(lambda x: (x.shape, str(x.dtype)), batch)
+    told = jax.tree.map(lambda x: (x.shape, str(x.dtype)), data.shapes(7))
+    assert jax.tree.leaves(made) == jax.tree.leaves(told)
+
+
+def test_hosts_have_disjoint_rows_of_the_same_batch():
+    data = LinkData(near=3, far=2)
+    whole = next(data.batches(GRAPH, batch_size=6, seed=2))
+    for rows in (np.array([0, 2, 4]), np.array([1, 3, 5])):
+        part = next(data.batches(GRAPH, batch_size=6, seed=2, share=rows))
+        for own, of_all in zip(jax.tree.leaves(part), jax.tree.leaves(whole), strict=True):
+            np.testing.assert_array_equal(own, of_all[rows])
+
+
+def test_facts_that_are_held_out_are_seen_once_and_pass_no_message():
+    data = LinkData(near=200, far=1, holdout=0.2)
+    held = held_out(GRAPH, 0.2)
+    assert 0.1 < held.mean() < 0.3
+    kept = {(int(h), int(t)) for h, _, t in GRAPH.triples[~held]}
+    kept |= {(t, h) for h, t in kept}
+    size = int(held.sum()) - 3
+    first, second = data.batches(GRAPH, batch_size=size, seed=0, holdout=True)
+    numbers = np.concatenate([first.examples, second.examples]).ravel()
+    assert numbers[numbers >= 0].tolist() == np.flatnonzero(held).tolist()
+    assert (second.weights[3:] == 0).all() and len(data.batches(
+        GRAPH, batch_size=size, seed=0, holdout=True).names(second)) == 3  # fmt: skip
+    for batch in (first, next(data.batches(GRAPH, batch_size=64, seed=0))):
+        around = batch.around
+        for node, near, relation in zip(around.nodes, around.near, around.near_relation):
+            for one, others, kinds in zip(node, near, relation):
+                assert all((int(one), int(other)) in kept for other in others[kinds >= 0])
+    train = np.concatenate([
+        batch.examples for batch in data.batches(GRAPH, batch_size=64, seed=0, epochs=1)
+    ]).ravel()  # fmt: skip
+    assert sorted(train[train >= 0].tolist()) == np.flatnonzero(~held).tolist()

@@ -12,7 +12,7 @@ from toy_graphs import BONDS, FEATURES, VOCABULARY, packed_graphs, toy_graph, to
 
 from biofm_jax.data.graphs import GraphExample
 from biofm_jax.errors import UserError
-from biofm_jax.models.graph import GraphSpec, check_graph
+from biofm_jax.models.graph import GraphSpec
 from biofm_jax.models.heads import LanguageHead, PredictionHead
 
 SPEC = GraphSpec(
@@ -195,8 +195,11 @@ def test_an_experiment_needs_graphs_in_whole_rows():
     from biofm_jax.data.molecule import MoleculeData
     from biofm_jax.data.molecule_graph import MoleculeGraphData
 
-    check_graph(SPEC, MoleculeGraphData(), context=1)
+    data = MoleculeGraphData()
+    spec = dataclasses.replace(SPEC, vocabulary=data.vocabulary.size)
+    spec.check(data, (1, 1, 1, 1))
     with pytest.raises(UserError, match="MoleculeGraphData"):
-        check_graph(SPEC, MoleculeData(), context=1)
+        other = MoleculeData()
+        dataclasses.replace(SPEC, vocabulary=other.vocabulary.size).check(other, (1, 1, 1, 1))
     with pytest.raises(UserError, match=r"--mesh\.context 1"):
-        check_graph(SPEC, MoleculeGraphData(), context=2)
+        spec.check(data, (1, 1, 1, 2))

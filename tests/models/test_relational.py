@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from toy_graph import toy_graph
 
-from biofm_jax.data.links import LinkSpec
+from biofm_jax.data.links import LinkData
 from biofm_jax.data.neighbours import Neighbours
 from biofm_jax.errors import UserError
 from biofm_jax.models.relational import RelationalSpec, relational_layer
@@ -55,7 +55,7 @@ def test_a_node_without_neighbours_is_finite(params):
 
 
 def test_logits_are_distmult_of_the_states(params):
-    batch = next(LinkSpec(near=4, far=4, negatives=2).batches(GRAPH, 5))
+    batch = next(LinkData(near=4, far=4, negatives=2).batches(GRAPH, batch_size=5, seed=0))
     out = SPEC.build().apply(params, batch)
     h, w = np.asarray(out.hidden), params["relations"][batch.relation]
     wanted = [np.einsum("bd,bd,bd->b", h[:, 0], w, h[:, i]) for i in (1, 2, 3)]
@@ -70,7 +70,7 @@ def test_axes_fit_the_parameters(params):
 
 def test_dropout_acts_in_training_alone(params):
     model = RelationalSpec(len(GRAPH.ids), R, 8, 3, dropout=0.5).build()
-    batch = next(LinkSpec(near=4, far=4).batches(GRAPH, 5))
+    batch = next(LinkData(near=4, far=4).batches(GRAPH, batch_size=5, seed=0))
     key = jax.random.key(0)
     plain, same = model.apply(params, batch), model.apply(params, batch, rngs=key)
     np.testing.assert_array_equal(plain.logits, same.logits)

@@ -1,0 +1,102 @@
+"""What an experiment asks of its model, whatever the architecture."""
+
+from typing import Any, ClassVar
+
+from biofm_jax.data.api import DataSpec
+from biofm_jax.errors import UserError
+from biofm_jax.models.api import Model
+
+
+class ModelSpec:
+    """Base of the frozen dataclasses that describe a model in an experiment.
+
+    Attributes:
+        writer: path of the part of an experiment that has the head, for messages.
+        vocabulary_paths: where an experiment says the number of token ids.
+        head: what makes `Outputs.logits`; an objective names the one it needs.
+        causal: whether tokens see only what is behind them.
+    """
+
+    writer: ClassVar[str] = "model"
+    vocabulary_paths: ClassVar[tuple[str, ...]] = ("model.vocabulary",)
+    head: Any = None
+    causal: bool = False
+
+    def build(self) -> Model:
+        """The model's pure functions."""
+        raise TypeError(f"{type(self).__name__} does not define build()")
+
+    def check(self, data: DataSpec, mesh: tuple[int, int, int, int]) -> None:
+        """Refuse data that the model cannot read and a mesh that cannot cut it.
+
+        Args:
+            data: the experiment's, not opened.
+            mesh: sizes of data, fsdp, tensor and context.
+
+        Raises:
+            UserError: names the field and the fix.
+        """
+
+    def check_opened(self, store: Any) -> None:
+        """Refuse records of other sizes than the model has.
+
+        Args:
+            store: what `DataSpec.open` returned.
+
+        Raises:
+            UserError: names the field and the fix.
+        """
+
+
+def check_tensor(size: int, parts: int, field: str) -> None:
+    """Refuse a mesh that does not divide what tensor parallelism cuts.
+
+    Args:
+        size: of that.
+        parts: of the mesh axis.
+        field: its path.
+
+    Raises:
+        UserError: names the field.
+    """
+    if size % parts:
+        raise UserError(f"mesh.tensor {parts} must divide {field} {size}")
+
+
+def check_tokens(spec: Any, data: DataSpec, mesh: tuple[int, int, int, int]) -> None:
+    """What every model that reads rows of tokens asks.
+
+    Args:
+        spec: has `vocabulary`, `heads` and `positions`.
+        data: the experiment's.
+        mesh: sizes of data, fsdp, tensor and context.
+
+    Raises:
+        UserError: names the field and the fix.
+    """
+    vocabulary = data.vocabulary
+    if vocabulary is None:
+        raise UserError(
+            f"{type(spec).__name__} reads tokens, and {type(data).__name__} has none; choose "
+            "another model or other data"
+        )
+    check_tensor(spec.heads, mesh[2], f"{spec.writer}.heads")
+    if data.max_tokens % mesh[3]:
+        nearest = max(1, round(data.max_tokens / mesh[3])) * mesh[3]
+        raise UserError(
+            f"mesh.context {mesh[3]} must divide data.max_tokens {data.max_tokens}: "
+            f"each device holds a run of a row; the nearest is --data.max-tokens {nearest}"
+        )
+    limit = getattr(spec.positions, "maximum", None)
+    if limit is not None and data.max_tokens > limit:
+        raise UserError(
+            f"data.max_tokens {data.max_tokens} is longer than the {limit} positions of "
+            f"the model; lower it or raise --{spec.writer}.positions.maximum"
+        )
+    size = vocabulary.size
+    if size != spec.vocabulary and not (data.spare_rows and size < spec.vocabulary):
+        raise UserError(
+            f"{spec.writer}.vocabulary is {spec.vocabulary}, but the tokenizer of "
+            f"{type(data).__name__} has {size} tokens; set "
+            + " ".join(f"--{path} {size}" for path in spec.vocabulary_paths)
+        )
