@@ -10,6 +10,7 @@ import time
 
 import jax
 
+from biofm_jax.errors import UserError
 from biofm_jax.experiment import Experiment
 from biofm_jax.files import write_whole
 from biofm_jax.plan.memory import Memory, argument_bytes, memory_of, refused_memory

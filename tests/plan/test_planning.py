@@ -165,3 +165,9 @@ def test_misuse_of_the_verb(arguments, words, capsys):
         code = stop.code
     printed = capsys.readouterr()
     assert code == 2 and words in " ".join((printed.out + printed.err).split())
+
+
+def test_data_without_tokens_are_not_planned():
+    graph = load_experiment(str(ROOT / "experiments/drug_discovery/txgnn_link_prediction.py"))
+    with pytest.raises(UserError, match="LinkData has none"):
+        make_plan(graph, parse_topology("cpu:8"))
