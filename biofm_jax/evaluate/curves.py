@@ -1,5 +1,6 @@
 """How a score grows with the number of labels: label-fraction and few-shot curves."""
 
+import base64
 import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
@@ -197,3 +198,16 @@ def label_curves(rows: Sequence[Row]) -> list[tuple[str, str]]:
             if (picture := label_curve(group, over)) is not None:
                 found.append((f"{task}: score by {_x_label(group[0], over)}", picture))
     return found
+
+
+def label_pictures(rows: Sequence[Row]) -> dict[str, bytes]:
+    """The curve over shares of the labels of every task that has one, as a PNG file's bytes."""
+    tasks: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        tasks[row.task].append(row)
+    found = {task: label_curve(group) for task, group in tasks.items()}
+    return {
+        task: base64.b64decode(picture.partition(",")[2])
+        for task, picture in found.items()
+        if picture is not None
+    }

@@ -59,9 +59,11 @@ class Sweep:
         task: what to evaluate each cell on (`biofm list tasks`); without one, held-out losses
             are compared.
         method: how to adapt for the tasks.
+        fraction: shares of the labels in %, such as 3 10 30 100: every cell is adapted with each,
+            and labels_TASK.png shows the curves.
         finetune: how to fine-tune.
         lora: how to tune adapters.
-        out: folder of cells, results, table.md and comparison.png; by default runs/NAME_sweep.
+        out: folder of cells, results, table.md and pictures; by default runs/NAME_sweep.
         shard: i/n, i from 0: run every n-th cell only. In a SLURM job array that is the default.
         dry_run: show the grid and its costs, and run nothing; the minutes are of training, by the
             speed of the runs in --out.
@@ -74,6 +76,7 @@ class Sweep:
     match: Match = "none"
     task: tuple[str, ...] = ()
     method: compare.Evaluate.__annotations__["method"] = ("probe",)
+    fraction: tuple[float, ...] = ()
     finetune: FinetuneSpec = FinetuneSpec()
     lora: LoraSpec = LoraSpec()
     out: Path | None = None
@@ -116,7 +119,10 @@ def make_plan(options: Sweep) -> Plan:
     several = {axis.path for axis in axes if len(axis.values) > 1}
     if options.match != "none" and "loop.steps" in several:
         raise UserError("--over loop.steps: --match chooses the steps; give one of the two")
-    found = compare.plan(options.task, options.method, options.seeds) if options.task else []
+    if options.fraction and not options.task:
+        raise UserError("--fraction is of a task's labels: give --task, or leave it out")
+    methods = compare.limited(options.method, options.fraction)
+    found = compare.plan(options.task, methods, options.seeds) if options.task else []
     pairs = tuple((task.name, method) for task, method in found)
     variants = expand(options.experiment, axes)
     first, keep_warmup = variants[0].experiment, "optimizer.warmup" in several

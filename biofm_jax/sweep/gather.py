@@ -6,7 +6,9 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from biofm_jax.adapt.fractions import read_method
 from biofm_jax.evaluate.comparison import Entry, Panel, comparison_figure, panel_figure
+from biofm_jax.evaluate.curves import label_pictures
 from biofm_jax.evaluate.metrics import METRICS, Score
 from biofm_jax.evaluate.multiple import (
     Corrected,
@@ -15,7 +17,7 @@ from biofm_jax.evaluate.multiple import (
     difference_text,
     p_text,
 )
-from biofm_jax.evaluate.results import read_results
+from biofm_jax.evaluate.results import BASELINE, read_results
 from biofm_jax.evaluate.table import (
     Row,
     aggregate,
@@ -71,6 +73,7 @@ class Outcome:
         same_targets: whether the held-out losses of all variants are of the same targets.
         unfinished: cells that failed, run elsewhere or wait: name, state, why (error and log file).
         problems: result files that could not be read.
+        floors: one per task and baseline, for each share of the labels.
     """
 
     rows: list[Row]
@@ -78,6 +81,7 @@ class Outcome:
     same_targets: bool
     unfinished: list[dict]
     problems: list[str]
+    floors: list[Row] = dataclasses.field(default_factory=list)
 
     @property
     def failed(self) -> bool:
@@ -135,9 +139,10 @@ class Outcome:
         }  # fmt: skip
 
     def figure(self) -> bytes | None:
-        """A PNG: the tasks, or the held-out losses where there is no task."""
+        """A PNG: the tasks with most labels, or the held-out losses where there is no task."""
         if self.rows:
-            return comparison_figure(self.rows)
+            most = max(_share(row) for row in self.rows)
+            return comparison_figure([row for row in self.rows if _share(row) == most])
         if not self.losses:
             return None
         spread = [row.deviation or 0.0 for row in self.losses]
@@ -178,6 +183,12 @@ def gather(cells: Sequence[Cell], work: Work, same_targets: bool) -> Outcome:
     seeds = {(cell.label, cell.seed) for cell in cells}
     results, problems = read_results([work.results]) if work.results.is_dir() else ([], [])
     wanted = [r for r in results if (r.model, r.seed) in seeds and (r.task, r.method) in work.pairs]
+    limited = {(task, read_method(method)[1]) for task, method in work.pairs}
+    floors = [
+        result
+        for result in results
+        if (read := read_method(result.method))[0] == BASELINE and (result.task, read[1]) in limited
+    ]
     rows = aggregate(wanted)
     rows.sort(key=lambda row: (work.pairs.index((row.task, row.method)), labels.index(row.model)))
     tasks = list(dict.fromkeys(task for task, _ in work.pairs))
@@ -189,14 +200,22 @@ def gather(cells: Sequence[Cell], work: Work, same_targets: bool) -> Outcome:
         same_targets=same_targets,
         unfinished=[line for cell in cells if (line := _unfinished(cell, work))],
         problems=problems,
+        floors=aggregate(floors),
     )
 
 
 def write(outcome: Outcome, out: Path) -> None:
-    """Write `table.md` and `comparison.png`."""
+    """Write `table.md`, `comparison.png`, and a `labels_TASK.png` of each curve over labels."""
     write_whole(out / "table.md", outcome.to_markdown())
     if (picture := outcome.figure()) is not None:
         write_whole(out / "comparison.png", picture)
+    for task, picture in label_pictures([*outcome.rows, *outcome.floors]).items():
+        write_whole(out / f"labels_{task.replace('/', '_')}.png", picture)
+
+
+def _share(row: Row) -> float:
+    """The share of the labels that a row's method saw; few shots count as none."""
+    return read_method(row.method)[1] or 0.0
 
 
 def _losses(cells: Sequence[Cell]) -> LossRow | None:

@@ -143,6 +143,7 @@ def test_a_cell_that_runs_elsewhere_is_left_to_it(tiny, tmp_path, pretend):
         ((), {"seeds": 0}, "--seeds is 0"),
         ((), {"shard": "3/2"}, "write i/n"),
         ((), {"task": ("nothing",)}, "nothing"),
+        ((), {"fraction": (10.0,)}, "give --task"),
         ((), {"task": ("esol",)}, "esol is a task of molecule models"),
         (("data.holdout=0",), {}, "nothing to compare"),
         (("data.path=absent.fasta",), {}, "absent.fasta"),

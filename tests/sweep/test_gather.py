@@ -8,6 +8,7 @@ import pytest
 from toy_results import result
 
 from biofm_jax.adapt.methods import Tuning
+from biofm_jax.evaluate.curves import curve_lines
 from biofm_jax.evaluate.metrics import score
 from biofm_jax.evaluate.results import result_path, write_result
 from biofm_jax.experiment import load_experiment
@@ -120,3 +121,24 @@ def test_nothing_yet(tiny, tmp_path):
     assert outcome.comparisons == [] and outcome.to_json()["comparisons"] == []
     write(outcome, tmp_path / "out")
     assert "| a seed 0 | waiting |" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_shares_of_the_labels_give_a_curve_of_every_task(tiny, tmp_path):
+    cell = Cell("a", 0, load_experiment(tiny), tmp_path / "cells" / "a_0")
+    pairs = (("one", "probe@10%"), ("one", "probe"))
+    work = Work(pairs, Tuning(), tmp_path / "results", "biofm sweep x")
+    floor = {"model": "forest", "control": None, "baselines": {}}
+    for limit in ("@10%", ""):
+        write_result(result(task="one", model="a", method=f"probe{limit}"), work.results)
+        write_result(result(task="one", method=f"baseline{limit}", **floor), work.results)
+    write_result(result(task="one", method="baseline@50%", **floor), work.results)
+    outcome = gather([cell], work, same_targets=True)
+    assert [row.method for row in outcome.rows] == ["probe@10%", "probe"]
+    assert sorted(row.method for row in outcome.floors) == ["baseline", "baseline@10%"]
+    lines = curve_lines([*outcome.rows, *outcome.floors])
+    assert [(line.kind, line.x) for line in lines if line.kind != "control"] == [
+        ("model", (0.1, 1.0)), ("baseline", (0.1, 1.0))
+    ]  # fmt: skip
+    write(outcome, tmp_path)
+    assert (tmp_path / "labels_one.png").read_bytes()[:4] == b"\x89PNG"
+    assert "10%" in (tmp_path / "table.md").read_text()
