@@ -75,12 +75,15 @@ class Repeats:
         groups: sets of equal items.
         conflicts: sets whose labels differ by more than a tenth of the standard deviation.
         examples: those that differ most, in standard deviations.
+        across: conflicting sets with an item that is tested and one that the same fold learns
+            from: the model is taught that the answer is wrong.
     """
 
     items: int
     groups: int
     conflicts: int
     examples: tuple[Conflict, ...]
+    across: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +144,7 @@ class LeakReport:
         found = {
             "exact duplicates": self.exact.count,
             "conflicting labels": self.repeats.conflicts,
+            "conflicting labels across the split": self.repeats.across,
             "near duplicates": self.near is not None and self.near.count and not self.variants,
             "shared groups": any(group.shared for group in self.groups),
             "label-revealing columns": len(self.revealing),

@@ -38,6 +38,8 @@ def _repeats(report: LeakReport) -> str:
         f"conflicting labels: {repeats.items:,} items are {repeats.groups:,} different ones, in "
         f"any part; the labels of {repeats.conflicts:,} of these differ"
     )
+    if repeats.across:
+        line += f", of {repeats.across:,} between a test item and one learned from"
     shown = [
         f"{' = '.join(c.ids[:_SHOWN])}{' = ...' if len(c.ids) > _SHOWN else ''} "
         f"({c.column} {c.low:g} to {c.high:g})"

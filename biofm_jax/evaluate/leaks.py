@@ -148,14 +148,17 @@ def _repeats(data: Dataset, same: np.ndarray, classes: bool) -> Repeats:
     order = np.argsort(same, kind="stable")
     sets = [g for g in np.split(order, counts.cumsum()[:-1]) if len(g) > 1]
     targets = data.items.targets
-    conflicts = []
+    conflicts, across = [], set()
     for k, column in enumerate(data.columns):
         known = ~np.isnan(targets[:, k])
         scale = float(targets[known, k].std()) if known.any() else 0.0
         for members in sets:
             labels = targets[members, k]
-            labels = labels[~np.isnan(labels)]
-            if len(labels) > 1 and np.ptp(labels) > (0 if classes else CONFLICT * scale):
+            have, labels = members[~np.isnan(labels)], labels[~np.isnan(labels)]
+            apart = 0 if classes else CONFLICT * scale
+            if len(labels) > 1 and np.ptp(labels) > apart:
+                if _across(data, have, labels, apart):
+                    across.add(members[0])
                 ids = tuple(data.items.ids[i] for i in members)
                 row = Conflict(ids, column, float(labels.min()), float(labels.max()))
                 conflicts.append((np.ptp(labels) / scale, members[0], row))
@@ -165,7 +168,18 @@ def _repeats(data: Dataset, same: np.ndarray, classes: bool) -> Repeats:
         groups=len(sets),
         conflicts=len({first for _, first, _ in conflicts}),
         examples=tuple(row for _, _, row in conflicts[:EXAMPLES]),
+        across=len(across),
     )
+
+
+def _across(data: Dataset, members: np.ndarray, labels: np.ndarray, apart: float) -> bool:
+    """Whether, in some fold, the label of a test item is further than `apart` from a seen one's."""
+    for fold in data.folds:
+        tested = labels[np.isin(members, fold.test)]
+        seen = labels[np.isin(members, np.concatenate([fold.train, fold.valid]))]
+        if (np.abs(tested[:, None] - seen) > apart).any():
+            return True
+    return False
 
 
 def _shared(data: Dataset, column: str, cells: Sequence[Hashable]) -> SharedGroups:

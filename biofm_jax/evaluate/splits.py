@@ -1,4 +1,4 @@
-"""Splits made here: scaffold and random folds. Official splits come with their tasks."""
+"""Splits made here: by scaffold and at random. Official splits come with their tasks."""
 
 import dataclasses
 from collections import defaultdict
@@ -56,15 +56,44 @@ def scaffold_split(smiles: Sequence[str], train: float = 0.8, valid: float = 0.1
     groups = defaultdict(list)
     for index, scaffold in enumerate(scaffolds(smiles)):
         groups[scaffold].append(index)
+    ordered = sorted(groups.values(), key=lambda g: (len(g), g[0]), reverse=True)
+    return filled(ordered, train, valid)
+
+
+def filled(groups: Sequence[Sequence[int]], train: float, valid: float) -> Fold:
+    """Put groups, in their order, into the training part, the validation part and the test part.
+
+    A group goes to the first part that it does not overflow; those that follow may still fit.
+    Items keep the order of their groups.
+
+    Args:
+        groups: of items 0 to n - 1, each in one group.
+        train: share of the training part.
+        valid: share of the validation part.
+    """
+    items = sum(map(len, groups))
     parts: tuple[list[int], ...] = ([], [], [])
-    for members in sorted(groups.values(), key=lambda g: (len(g), g[0]), reverse=True):
-        if len(parts[0]) + len(members) <= train * len(smiles):
+    for members in groups:
+        if len(parts[0]) + len(members) <= train * items:
             parts[0].extend(members)
-        elif len(parts[0]) + len(parts[1]) + len(members) <= (train + valid) * len(smiles):
+        elif len(parts[0]) + len(parts[1]) + len(members) <= (train + valid) * items:
             parts[1].extend(members)
         else:
             parts[2].extend(members)
     return Fold(*(np.array(part, np.int64) for part in parts))
+
+
+def random_split(n: int, train: float = 0.8, valid: float = 0.1, seed: int = 0) -> Fold:
+    """A split at random; the test part gets what rounding leaves.
+
+    Raises:
+        UserError: shares that leave a part without items.
+    """
+    first, second = int(train * n), int((train + valid) * n)
+    if not 0 < first <= second < n or (valid > 0) != (second > first):
+        raise UserError(f"{n} items cannot be split {train:g} to train and {valid:g} to validate")
+    order = np.random.default_rng(seed).permutation(n)
+    return Fold(*np.split(order.astype(np.int64), [first, second]))
 
 
 def random_folds(n: int, folds: int, seed: int) -> tuple[Fold, ...]:

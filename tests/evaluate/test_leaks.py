@@ -62,8 +62,30 @@ def test_planted_duplicates_are_found():
     assert (worst.ids, worst.column, worst.low, worst.high) == (("p3", "p9"), "y", 0.0, 5.0)
     assert (other.ids, other.low, other.high) == (("p7", "p60"), 1.0, 2.0)
     assert report.near.count == 0  # exact ones are not counted twice
-    assert report.findings == ("exact duplicates", "conflicting labels")
+    assert report.findings == (
+        "exact duplicates", "conflicting labels", "conflicting labels across the split"
+    )  # fmt: skip
+    assert report.repeats.across == 1 and decode(encode(report)) == report
+    assert "of 1 between a test item and one learned from" in leak_lines(report)[2]
     assert "p60 = p7 (train), p61 = p45 (valid)" in leak_lines(report)[1]
+
+
+def test_equal_molecules_with_opposite_labels_on_both_sides_are_told_apart_from_others():
+    pytest.importorskip("rdkit")
+    texts = ["C" * n + "O" for n in range(2, 82)]
+    texts[60], texts[61], texts[3] = "OCC(C)N", "NC(C)CO", "CC(N)CO"
+    targets = np.zeros(80)
+    targets[[60, 61]] = 1
+    # Of p3, p60 and p61 the train one says 0 and the tested ones 1.
+    report = leak_report(dataset(texts, targets), "molecule")
+    assert (report.repeats.conflicts, report.repeats.across) == (1, 1)
+    targets[3] = 1
+    assert leak_report(dataset(texts, targets), "molecule").repeats.across == 0
+    targets[61] = 0  # both are tested, and what is learned agrees with one of them only
+    assert leak_report(dataset(texts, targets), "molecule").repeats.across == 1
+    targets[3] = np.nan  # nothing about it is learned
+    report = leak_report(dataset(texts, targets), "molecule")
+    assert (report.repeats.conflicts, report.repeats.across) == (1, 0)
 
 
 def test_planted_near_duplicates_are_found():

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 
 from biofm_jax.errors import UserError
-from biofm_jax.evaluate.splits import random_folds, scaffold_split, scaffolds
+from biofm_jax.evaluate.splits import (
+    filled,
+    random_folds,
+    random_split,
+    scaffold_split,
+    scaffolds,
+)
 
 # Scaffolds by hand: benzene b (4 members, first at 1), pyridine p (2, first at 0),
 # cyclohexane c (2, first at 3), none n (1 at 6), naphthalene a (1 at 9).
@@ -60,3 +66,51 @@ def test_random_folds_test_every_item_once():
     )
     with pytest.raises(UserError, match="cannot make 5 folds"):
         random_folds(4, 5, seed=0)
+
+
+def deepchem_order(names, train, valid):
+    """A written reference of deepchem.splits.ScaffoldSplitter (read at commit 0042202): sets by
+    size and then by first member, both descending, and three growing lists."""
+    first = {name: names.index(name) for name in set(names)}
+    order = sorted(set(names), key=lambda name: -first[name])
+    order.sort(key=lambda name: -names.count(name))  # stable: the first key decides among equals
+    parts = {"train": [], "valid": [], "test": []}
+    for name in order:
+        members = [index for index, other in enumerate(names) if other == name]
+        used = len(parts["train"])
+        if not used + len(members) > train * len(names):
+            where = "train"
+        elif not used + len(parts["valid"]) + len(members) > (train + valid) * len(names):
+            where = "valid"
+        else:
+            where = "test"
+        parts[where] += members
+    return parts["train"], parts["valid"], parts["test"]
+
+
+@pytest.mark.parametrize("train, valid", [(0.8, 0.1), (0.5, 0.25), (0.7, 0.0)])
+def test_the_scaffold_split_is_deepchems_on_real_molecules(train, valid):
+    pytest.importorskip("rdkit")
+    from biofm_jax.data.molecule import quickstart_molecules
+
+    smiles = quickstart_molecules().smiles[:700]
+    names = scaffolds(smiles)
+    assert 200 < len(set(names)) < 600  # many sets of equal size, many of one molecule
+    fold = scaffold_split(smiles, train, valid)
+    found = [part.tolist() for part in (fold.train, fold.valid, fold.test)]
+    assert found == list(deepchem_order(names, train, valid))
+
+
+def test_a_group_goes_to_the_first_part_that_it_fits_and_later_ones_may_still_fit_before():
+    fold = filled([[5, 6], [0, 1, 2], [7], [3], [4, 8, 9]], 0.3, 0.3)
+    assert (fold.train.tolist(), fold.valid.tolist()) == ([5, 6, 7], [0, 1, 2])
+    assert fold.test.tolist() == [3, 4, 8, 9]
+
+
+def test_a_random_split_is_whole_and_of_its_seed():
+    fold, again, other = (random_split(642, seed=seed) for seed in (0, 0, 1))
+    assert [len(part) for part in (fold.train, fold.valid, fold.test)] == [513, 64, 65]
+    assert sorted(np.concatenate([fold.train, fold.valid, fold.test])) == list(range(642))
+    assert (fold.test == again.test).all() and (fold.test != other.test).any()
+    with pytest.raises(UserError, match="4 items cannot be split"):
+        random_split(4)
