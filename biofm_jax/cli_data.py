@@ -16,6 +16,7 @@ from biofm_jax.data import fetch as fetching
 from biofm_jax.data import registry
 from biofm_jax.data.download import FetchError
 from biofm_jax.data.inspection import inspect, prepare
+from biofm_jax.data.molecule_policy import MoleculePolicy
 from biofm_jax.errors import UserError
 
 Positional = tyro.conf.Positional
@@ -27,12 +28,13 @@ class Prepare:
 
     Attributes:
         kind: what the records are.
-        path: FASTA, CSV, TSV, SMILES file, or for notes a .txt (one a line) or .jsonl, each plain
-            or gzip.
+        path: FASTA, CSV, TSV, SMILES, SELFIES, SDF or MOL file, or for notes a .txt (one a line)
+            or .jsonl, each plain or gzip.
         out: the folder to make, for --data.path.
         tolerance: share of bad records with which to go on; all are listed in
             OUT/bad_records.jsonl.
         column: column of a table that holds the text; empty takes the first known name.
+        policy: how molecules are standardised; training on OUT needs the same --data.policy.
     """
 
     kind: Positional[Literal["protein", "molecule", "genome", "notes"]]
@@ -40,6 +42,7 @@ class Prepare:
     out: Path
     tolerance: float = 0.0
     column: str = ""
+    policy: MoleculePolicy = MoleculePolicy()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +106,7 @@ def main(arguments: list[str]) -> int:
             options.out,
             tolerance=options.tolerance,
             column=options.column,
+            policy=options.policy,
         )
         console.print(
             f"{made.count:,} {made.kind} records in {made.folder}; {made.bad:,} bad ones",
@@ -208,6 +212,9 @@ def _show(console: Console, found) -> None:
         console.print(f"{name:>12}  {value}", highlight=False, markup=False)
 
     line("kind", found.prepared.kind)
+    if found.prepared.kind == "molecule":
+        policy = dataclasses.asdict(MoleculePolicy.of(found.prepared.source))
+        line("policy", ", ".join(f"{name} {value}" for name, value in policy.items()))
     line("records", f"{found.prepared.count:,} ({found.prepared.bad:,} bad ones left out)")
     line("tokens", f"{found.tokens:,}")
     line(

@@ -7,6 +7,7 @@ import numpy as np
 
 from biofm_jax.data.genome import GenomeData
 from biofm_jax.data.molecule import MoleculeData
+from biofm_jax.data.molecule_policy import MoleculePolicy
 from biofm_jax.data.notes import NotesData
 from biofm_jax.data.protein import ProteinData
 from biofm_jax.data.readers import Record
@@ -14,6 +15,7 @@ from biofm_jax.data.sequence import SequenceData
 from biofm_jax.data.sources import Prepared, open_prepared
 from biofm_jax.errors import UserError
 
+KEEP = MoleculePolicy()
 KINDS: dict[str, type[SequenceData]] = {
     "protein": ProteinData,
     "molecule": MoleculeData,
@@ -71,20 +73,23 @@ def prepare(
     *,
     tolerance: float = 0.0,
     column: str = "",
+    policy: MoleculePolicy = KEEP,
 ) -> Prepared:
     """Check a file's records and write them to a folder that `data.path` can name.
 
     Args:
         kind: a key of `KINDS`.
-        path: FASTA, CSV, TSV, SMILES, JSON-lines or text file, plain or gzip.
+        path: FASTA, CSV, TSV, SMILES, SELFIES, SDF, JSON-lines or text file, plain or gzip.
         out: the folder to make; must not exist.
         tolerance: share of bad records with which to go on.
         column: column of a table with the text; empty takes the first known name.
+        policy: of molecules.
 
     Raises:
-        UserError: unknown kind, unreadable file, `out` exists, or too many bad records.
+        UserError: unknown kind, unreadable file, `out` exists, too many bad records, or a policy
+            for what are no molecules.
     """
-    return _spec(kind, path, tolerance, column).prepare(out)
+    return _spec(kind, path, tolerance, column, policy).prepare(out)
 
 
 def inspect(
@@ -102,7 +107,7 @@ def inspect(
         UserError: the folder is no prepared data set.
     """
     prepared = open_prepared(Path(folder))
-    spec = _spec(prepared.kind, str(folder), 0.0, "")
+    spec = _spec(prepared.kind, str(folder), 0.0, "", MoleculePolicy.of(prepared.source))
     row = max_tokens or spec.max_tokens
     store = spec.open()
     lengths = store.lengths()
@@ -130,7 +135,12 @@ def inspect(
     )
 
 
-def _spec(kind: str, path: str, tolerance: float, column: str) -> SequenceData:
+def _spec(
+    kind: str, path: str, tolerance: float, column: str, policy: MoleculePolicy
+) -> SequenceData:
     if kind not in KINDS:
         raise UserError(f"unknown kind of data {kind!r}; choose one of {', '.join(KINDS)}")
-    return KINDS[kind](path=path, tolerance=tolerance, column=column)
+    if kind != "molecule" and policy != KEEP:
+        raise UserError(f"--policy is of molecules; leave it out for {kind}")
+    more = {"policy": policy} if kind == "molecule" else {}
+    return KINDS[kind](path=path, tolerance=tolerance, column=column, **more)

@@ -1,14 +1,16 @@
-"""Molecules: SMILES checked and canonicalised by rdkit, random views, and the data spec."""
+"""Molecules: SMILES checked and standardised by rdkit, random views, and the data spec."""
 
 import csv
 import dataclasses
-import functools
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from biofm_jax.data.bad_records import BadText
+from biofm_jax.data.chemistry import parsed
+from biofm_jax.data.chemistry import rdkit_chem as rdkit_chem  # other files take it from here
+from biofm_jax.data.molecule_policy import MoleculePolicy
 from biofm_jax.data.sequence import SequenceData
 from biofm_jax.data.smiles import SmilesTokenizer
 from biofm_jax.errors import UserError
@@ -24,6 +26,8 @@ class MoleculeData(SequenceData):
     """A file of records, a folder that `biofm data prepare` made, or `rdkit:` and a name."""
     max_tokens: int = 256
     """Tokens of a row (t). Longer SMILES take part as a random window of this length."""
+    policy: MoleculePolicy = MoleculePolicy()
+    """Salts, tautomers, and what is refused."""
 
     kind: ClassVar[str] = "molecule"
 
@@ -32,8 +36,17 @@ class MoleculeData(SequenceData):
         return SmilesTokenizer()
 
     def clean(self, text: str) -> str:
-        """See `canonical_smiles`."""
-        return canonical_smiles(text)
+        """See `MoleculePolicy.standardised`."""
+        return self.policy.standardised(text)
+
+    def recorded(self) -> dict[str, str]:
+        """The policy, by field."""
+        return self.policy.recorded()
+
+    @property
+    def distinct(self) -> bool:
+        """Whether a molecule that an earlier record has is a bad one."""
+        return self.policy.duplicates == "refuse"
 
     def random_texts(self, texts: list[str], count: int) -> list[list[str]]:
         """See `random_smiles`."""
@@ -53,12 +66,7 @@ def canonical_smiles(text: str) -> str:
         BadText: rdkit rejects the SMILES.
         UserError: rdkit is not installed.
     """
-    chem = rdkit_chem()
-    molecule = chem.MolFromSmiles(text)
-    if molecule is None or not molecule.GetNumAtoms():
-        shown = text if len(text) <= 60 else text[:57] + "..."
-        raise BadText(f"rdkit rejects the SMILES {shown!r}", "correct it or drop the row")
-    return chem.MolToSmiles(molecule)
+    return rdkit_chem().MolToSmiles(parsed(text))
 
 
 def random_smiles(text: str, count: int) -> list[str]:
@@ -130,16 +138,3 @@ def rdkit_data(name: str) -> Path:
     if not path.is_file():
         raise UserError(f"rdkit:{name}: rdkit's data folder {RDConfig.RDDataDir} has no such file")
     return path
-
-
-@functools.cache
-def rdkit_chem():
-    """rdkit.Chem, with its messages on stderr off: bad molecules are named by the reader."""
-    try:
-        from rdkit import Chem, RDLogger
-    except ImportError as error:
-        raise UserError(
-            "molecules need rdkit, which is not installed: pip install 'biofm_jax[molecule]'"
-        ) from error
-    RDLogger.DisableLog("rdApp.*")
-    return Chem

@@ -24,7 +24,7 @@ from biofm_jax.data.graphs import (
     graph_shapes,
     open_graphs,
 )
-from biofm_jax.data.molecule import MoleculeData, canonical_smiles, rdkit_chem
+from biofm_jax.data.molecule import MoleculeData, rdkit_chem
 from biofm_jax.data.progress import track
 from biofm_jax.data.sources import Prepared, cache_folder
 from biofm_jax.data.tokenizers import Vocabulary, digest, join_tokens
@@ -97,8 +97,8 @@ class MoleculeGraphData(MoleculeData):
         return AtomTokenizer()
 
     def clean(self, text: str) -> str:
-        """See `canonical_smiles`; a molecule with too many bonds for a row is a bad record."""
-        canonical = canonical_smiles(text)
+        """As of `MoleculeData`; a molecule with too many bonds for a row is a bad record."""
+        canonical = super().clean(text)
         molecule_graph(canonical)
         return canonical
 
@@ -124,7 +124,7 @@ class MoleculeGraphData(MoleculeData):
 
     def cache(self, path: Path) -> Path:
         """Beside that of SMILES, which keeps molecules that are no graphs here."""
-        return cache_folder(self.kind, path, self.column, "graph")
+        return cache_folder(self.kind, path, self.column, "graph", *self.recorded().values())
 
     def open(self) -> GraphStore:
         """Atoms and bonds of all records, as memory maps that are made on first use.

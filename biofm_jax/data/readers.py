@@ -12,13 +12,20 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from biofm_jax.data.bad_records import BadRecords
+from biofm_jax.data.bad_records import BadRecords, BadText
+from biofm_jax.data.molecule_files import (
+    SDF_ENDINGS,
+    SELFIES_COLUMN,
+    SELFIES_ENDING,
+    molfiles,
+    selfies_to_smiles,
+)
 from biofm_jax.errors import UserError
 
 # Columns taken when none is named, the first that matches, upper or lower case.
 TEXT_COLUMNS = {
     "protein": ("sequence", "seq", "protein", "protein_sequence", "aa_seq", "mutated_sequence"),
-    "molecule": ("smiles", "canonical_smiles", "mol", "molecule", "structure"),
+    "molecule": ("smiles", "canonical_smiles", "mol", "molecule", "structure", SELFIES_COLUMN),
     "genome": ("sequence", "seq", "dna", "rna", "dna_sequence", "rna_sequence"),
     "notes": ("text", "note", "note_text", "report", "abstract", "sentence", "document"),
 }
@@ -33,7 +40,7 @@ LINE_ENDING, JSON_ENDINGS = ".txt", (".jsonl", ".ndjson")
 FORMATS = {
     "protein": FASTA_ENDINGS[:3],
     "genome": (".fasta", ".fa", ".fna"),
-    "molecule": (".smi",),
+    "molecule": (".smi", SDF_ENDINGS[0], ".mol", SELFIES_ENDING),
     "notes": (LINE_ENDING, JSON_ENDINGS[0]),
 }
 
@@ -69,13 +76,14 @@ def read_records(
 
     Args:
         path: .csv .tsv; proteins and bases also .fasta .fa .faa .fna; molecules .smi .txt (SMILES
-            and a name); other kinds .txt (one text a line); notes also .jsonl (one object a line).
-            Each also with .gz behind.
+            and a name), .selfies (the same of SELFIES), .sdf .mol (2-D or 3-D); other kinds .txt
+            (one text a line); notes also .jsonl (one object a line). Each also with .gz behind.
         kind: a key of `TEXT_COLUMNS`.
         bad: collects what cannot be read.
         column: column of a table, or field of the JSON objects, with the text; empty takes the
-            first known name.
-        id_column: column of a table with the id; empty takes a known name or the line number.
+            first known name. A column `selfies` of molecules is read as such.
+        id_column: column of a table, or data item of an SDF file, with the id; empty takes a known
+            name, the title of an SDF molecule, or the line number.
         wrap: put around the raw file, for a progress bar by bytes.
         unique: a repeated id is bad; all ids are kept in memory to tell.
 
@@ -93,6 +101,10 @@ def read_records(
             records = _table(path, lines, bad, delimiter, known, id_column)
         elif ending in SMILES_ENDINGS and kind == "molecule":
             records = _smiles(lines, bad)
+        elif ending == SELFIES_ENDING and kind == "molecule":
+            records = _of_selfies(_smiles(lines, bad, "selfies"), bad)
+        elif ending in SDF_ENDINGS and kind == "molecule":
+            records = _molfiles(lines, bad, id_column)
         elif ending == LINE_ENDING:
             records = _texts(lines, bad, blank_is_bad=kind != "notes")
         elif ending in JSON_ENDINGS and kind == "notes":
@@ -182,6 +194,19 @@ def _table(
     rows = table_rows(path, lines, bad, delimiter)
     _, header = next(rows)
     text_at = column_index(path, header, known)
+    records = _rows(path, rows, bad, header, text_at, id_column)
+    selfies = header[text_at].lower() == SELFIES_COLUMN
+    yield from _of_selfies(records, bad) if selfies else records
+
+
+def _rows(
+    path: Path,
+    rows: Iterable[tuple[int, list[str]]],
+    bad: BadRecords,
+    header: list[str],
+    text_at: int,
+    id_column: str,
+) -> Iterator[Record]:
     if id_column:
         id_at = column_index(path, header, (id_column,))
     else:
@@ -247,14 +272,32 @@ def column_index(path: Path, header: list[str], names: tuple[str, ...]) -> int:
     )
 
 
-def _smiles(lines: Iterable[tuple[int, str]], bad: BadRecords) -> Iterator[Record]:
+def _molfiles(
+    lines: Iterable[tuple[int, str]], bad: BadRecords, id_column: str
+) -> Iterator[Record]:
+    for each in molfiles(lines, bad):
+        name = each.fields.get(id_column, "") if id_column else each.title
+        yield Record(each.line, name or str(each.line), each.smiles)
+
+
+def _of_selfies(records: Iterable[Record], bad: BadRecords) -> Iterator[Record]:
+    for record in records:
+        try:
+            yield dataclasses.replace(record, text=selfies_to_smiles(record.text))
+        except BadText as error:
+            bad.add(record.line, error.reason, error.fix)
+
+
+def _smiles(
+    lines: Iterable[tuple[int, str]], bad: BadRecords, header: str = "smiles"
+) -> Iterator[Record]:
     for number, line in lines:
         fields = line.split(maxsplit=1)
         if not fields:
             bad.add(number, "empty line", "drop the line")
         elif "\ufffd" in line:
             bad.add(number, *NOT_UTF8)
-        elif fields[0].lower() == "smiles" and number == 1:
+        elif fields[0].lower() == header and number == 1:
             continue
         else:
             yield Record(number, fields[1].strip() if len(fields) > 1 else str(number), fields[0])

@@ -150,11 +150,22 @@ class SequenceData(DataSpec):
             self.clean,
             tolerance=self.tolerance,
             column=self.column,
+            recorded=self.recorded(),
+            distinct=self.distinct,
         )
+
+    def recorded(self) -> dict[str, str]:
+        """What else the records depend on, by name: it stands in the metadata of prepared data."""
+        return {}
+
+    @property
+    def distinct(self) -> bool:
+        """Whether a text that an earlier record has is a bad record."""
+        return False
 
     def cache(self, path: Path) -> Path:
         """Where the prepared form of a file is cached."""
-        return cache_folder(self.kind, path, self.column)
+        return cache_folder(self.kind, path, self.column, *self.recorded().values())
 
     def prepared(self) -> Prepared:
         """The prepared data set of `path`, made in the cache on first use.
@@ -167,6 +178,13 @@ class SequenceData(DataSpec):
             found = open_prepared(path)
             if found.kind != self.kind:
                 raise UserError(f"{path}: holds {found.kind} records, not {self.kind}")
+            usual = type(self)().recorded()  # of folders from before a field was recorded
+            for name, value in self.recorded().items():
+                if (there := found.source.get(name, usual[name])) != value:
+                    raise UserError(
+                        f"{path}: prepared with {name} {there}, and data.{name} is {value}; give "
+                        f"--data.{name} {there}, or prepare the file again"
+                    )
             return found
         folder = self.cache(path)
         if not folder.is_dir():

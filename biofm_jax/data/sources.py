@@ -9,14 +9,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from biofm_jax.data.bad_records import BadRecords, BadText
 from biofm_jax.data.progress import bar_of_bytes
 from biofm_jax.data.readers import Record, read_records
-from biofm_jax.data.token_store import publish
+from biofm_jax.data.token_store import publish, text_hash
 from biofm_jax.errors import UserError
 
 FORMAT = 1  # raised when the same file would give other records
@@ -80,6 +80,8 @@ def prepare_records(
     tolerance: float = 0.0,
     column: str = "",
     id_column: str = "",
+    recorded: Mapping[str, str] | None = None,
+    distinct: bool = False,
 ) -> Prepared:
     """Read a file once, check every record, and write a prepared data set.
 
@@ -93,6 +95,9 @@ def prepare_records(
         tolerance: share of bad records, 0 to 1, with which the run goes on.
         column: column of a table with the text; empty takes the first known name.
         id_column: column of a table with the id; empty takes a known name or the line number.
+        recorded: more metadata: what `clean` depends on.
+        distinct: a stored text that an earlier record has is bad; in memory for each record are
+            64 bits of its hash and a line number.
 
     Raises:
         UserError: `out` exists, the file cannot be read, or too many records are bad. All bad
@@ -111,12 +116,13 @@ def prepare_records(
         "file": path.name,
         "sha256": file_digest(path),
         "bytes": path.stat().st_size,
+        **(recorded or {}),
     }
     bad = BadRecords(str(path))
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     listing = out.with_name(out.name + ".bad_records.jsonl")
-    good = 0
+    good, first_lines = 0, {}
 
     def checked(wrap: Callable[[BinaryIO], BinaryIO]) -> Iterator[Record]:
         nonlocal good
@@ -127,6 +133,12 @@ def prepare_records(
             except BadText as error:
                 bad.add(record.line, error.reason, error.fix)
                 continue
+            if distinct:
+                line = first_lines.setdefault(text_hash(text), record.line)
+                if line != record.line:
+                    reason = f"the record of line {line} is the same: {text[:60]!r}"
+                    bad.add(record.line, reason, "drop the row, or set policy.duplicates to keep")
+                    continue
             good += 1
             yield dataclasses.replace(record, text=text)
         # TFDS refuses an empty data set with an assertion; the reason is named first.
