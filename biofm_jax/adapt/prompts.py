@@ -30,7 +30,8 @@ def read_prompts(encoder: Encoder, texts: Sequence[str]) -> list[np.ndarray]:
         start = [vocabulary.pad]
     prompts = []
     for number, text in enumerate(texts, 1):
-        tokens = tokenizer.encode(text)
+        # A tokenizer of conditions would compute those that a beginning leaves open.
+        tokens = tokenizer.encode(getattr(tokenizer, "beginning", str)(text))
         tokens = np.concatenate([start, tokens[: len(tokens) - behind]]).astype(np.int32)
         if not len(tokens):
             raise UserError(
