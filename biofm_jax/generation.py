@@ -18,11 +18,18 @@ from biofm_jax.adapt.generate import ROWS, Generated, generate
 from biofm_jax.adapt.generated_files import PartFile, changed_settings, check_ending, render
 from biofm_jax.adapt.prompts import read_prompts, read_sources, rules
 from biofm_jax.data.bad_records import BadRecords
+from biofm_jax.data.molecule_conditions import ConditionedSmiles
 from biofm_jax.data.progress import told
 from biofm_jax.data.readers import read_records
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.provenance import provenance
-from biofm_jax.evaluate.validity import validity_report
+from biofm_jax.evaluate.validity import judge
+from biofm_jax.evaluate.validity_conditions import (
+    ASKED,
+    asked_and_reached,
+    condition_figure,
+    condition_report,
+)
 from biofm_jax.experiment import load_encoder
 from biofm_jax.files import write_whole
 from biofm_jax.models.cache import cache_bytes, check_decoder
@@ -31,6 +38,7 @@ from biofm_jax.specs import encode
 
 SEQUENCES = 100
 REPORT, PART = ".report.json", ".part.jsonl"
+PICTURE, OBEYED = ".png", ".conditions.png"
 
 log = logging.getLogger("biofm_jax")
 
@@ -44,6 +52,8 @@ class Generate:
     Killed and started again with the same options, it goes on; the result is the same. OUT gets
     a column text with the whole sequence, the model's log_likelihood of the new tokens in nats,
     their number and why they stopped. OUT.report.json says how many are valid, unique and novel.
+    Molecules get a picture OUT.png of their properties beside those of known ones. A model of
+    conditions is asked by its prompts, --prompt '<logp=2>'; OUT.conditions.png shows what came.
 
     Attributes:
         model: folder of a finished run, FOLDER@best, of an import, or random:EXPERIMENT.py.
@@ -65,7 +75,8 @@ class Generate:
         length_penalty: of a search: above 0 favours long sequences, below 0 short ones.
         seed: of the samples, and of a random model.
         rows: prompts of a batch; a matter of memory, not of the result.
-        known: sequences that are not novel; by default all data of the model's experiment.
+        known: sequences that are not novel, to which properties are compared too; by default all
+            data of the model's experiment.
         dry_run: check and show what would be made.
         json: print JSON instead of a table.
     """
@@ -238,7 +249,9 @@ class Generation:
                 advance(len(part.batches[-1]))
         rows = [row for batch in part.batches for row in batch]
         write_whole(out, render(rows, out.suffix))
-        report = self.report(rows)
+        report, pictures = self.report(rows)
+        for end, picture in pictures.items():
+            write_whole(out.with_name(out.name + end), picture)
         content = {"report": report, "settings": settings, "run": provenance()}
         write_whole(report_path, json.dumps(content, indent=1) + "\n")
         part_path.unlink()
@@ -262,6 +275,7 @@ class Generation:
                     "stop": stop if each.stopped else "max_tokens",
                     "prompt": tokenizer.decode(prompt),
                     **({"source": name} if self.sources else {}),
+                    **self._conditions(prompt),
                     **({} if each.score is None else {"score": round(each.score, 3)}),
                 }
 
@@ -271,17 +285,31 @@ class Generation:
             return name if self.each == 1 else f"{name}_{count}"
         return str(count) if self.alone else f"{name}_{count}"
 
-    def report(self, rows: list[dict]) -> dict:
-        """How long, how likely, how valid, how new."""
+    def _conditions(self, prompt: np.ndarray) -> dict[str, float | str]:
+        """What a prompt asks for, by property; empty where it leaves one open."""
+        tokenizer = self.encoder.data.tokenizer()
+        if not isinstance(tokenizer, ConditionedSmiles):
+            return {}
+        found = tokenizer.conditions(prompt)
+        return {ASKED + name: found.get(name, "") for name in tokenizer.properties}
+
+    def report(self, rows: list[dict]) -> tuple[dict, dict[str, bytes]]:
+        """How long, how likely, how valid, how new; pictures by the ending of their files."""
         tokens = sum(row["tokens"] for row in rows)
-        data, known = self.encoder.data, self._known()
+        data, texts = self.encoder.data, [row["text"] for row in rows]
+        judged = judge(data.kind, texts, data.clean, self._known())
+        pictures = {} if judged.picture is None else {PICTURE: judged.picture}
+        pairs = asked_and_reached(rows, data.clean) if data.kind == "molecule" else {}
+        if pairs:
+            pictures[OBEYED] = condition_figure(pairs)
         return {
             "kind": data.kind,
-            **validity_report(data.kind, [row["text"] for row in rows], data.clean, known),
+            **judged.report,
+            **condition_report(pairs),
             "stopped_share": sum(row["stop"] != "max_tokens" for row in rows) / len(rows),
             "tokens_mean": tokens / len(rows),
             "nats_per_token": -sum(row["log_likelihood"] for row in rows) / tokens,
-        }
+        }, pictures
 
     def _known(self) -> Iterator[str] | None:
         """Texts that are not novel: the file's, else the experiment's; None: neither is there."""

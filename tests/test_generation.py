@@ -173,3 +173,21 @@ def test_formats_leave_out_what_they_cannot_hold(tmp_path):
     part = PartFile(tmp_path / "part", {"a": 1})
     part.add(rows)
     assert PartFile(tmp_path / "part", {"a": 1}).batches == [rows]
+
+
+def test_a_model_of_conditions_is_asked_by_its_prompts(capsys, tmp_path):
+    model, out = "random:experiments/drug_discovery/molgpt_next_token.py:smoke", tmp_path / "x.csv"
+    options = ["--n", 4, "--max-tokens", 6, "--prompt", "<logp=1>", "<logp=4>C"]
+    code, report = command(capsys, model, out, *options)
+    assert code == 0 and report["sequences"] == 8
+    rows = table(out)
+    assert [row["asked_logp"] for row in rows] == ["1.25"] * 4 + ["4.25"] * 4
+    assert all(row["text"].startswith("C") for row in rows[4:])
+    assert not any("<" in row["text"] for row in rows)
+    if report["valid"]:
+        assert report["asked_logp_molecules"] == report["valid"]
+        assert (tmp_path / "x.csv.png").exists() and (tmp_path / "x.csv.conditions.png").exists()
+    code, err = command(capsys, model, tmp_path / "y.csv", "--prompt", "<logp=40>")
+    assert code == 2 and "-3 to 8, or any" in err
+    code, err = command(capsys, CAUSAL, tmp_path / "y.csv", "--prompt", "<logp=4>")
+    assert code == 2 and "unknown to the tokenizer" in err

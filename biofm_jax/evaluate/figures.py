@@ -141,6 +141,11 @@ def legend_below(figure: Figure, axis) -> None:
 
 def png_address(figure: Figure) -> str:
     """A finished figure as a PNG data address, in the style of the page."""
+    return "data:image/png;base64," + base64.b64encode(png(figure)).decode()
+
+
+def png(figure: Figure) -> bytes:
+    """A finished figure as a PNG file, in the style of the page."""
     for axis in figure.axes:
         if not axis.images:
             axis.grid(alpha=0.25)
@@ -148,4 +153,4 @@ def png_address(figure: Figure) -> str:
         axis.title.set_fontsize(10)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
