@@ -104,11 +104,3 @@ def test_other_splits_have_their_names_and_comparable_figures(biofm_data):
     parts = [task.data(biofm_data).folds[0] for task in (random, cluster)]
     assert all((len(f.train), len(f.valid), len(f.test)) == (902, 113, 113) for f in parts)
     assert cluster.data(biofm_data).apart == () and "Butina" in cluster.split
-
-
-@pytest.mark.slow
-def test_tox21_is_whole(biofm_data):
-    data = get_task("tox21").data(biofm_data)
-    assert len(data.items) + len(data.dropped) == 7831 and len(data.dropped) == 8
-    assert np.isnan(data.items.targets).mean() == pytest.approx(0.171, abs=0.001)
-    assert [len(part) for part in (data.folds[0].train, data.folds[0].test)] == [6258, 783]
