@@ -13,6 +13,7 @@ from biofm_jax.adapt.encoder import ROWS, Encoder
 from biofm_jax.adapt.labelled import Adapter, Labelled
 from biofm_jax.adapt.probe import FEWEST_VALIDATION_LABELS, Kind
 from biofm_jax.data.in_memory import example_batches, pack_examples
+from biofm_jax.errors import UserError
 from biofm_jax.models.api import Model
 from biofm_jax.models.heads import PredictionHead
 from biofm_jax.objectives.supervised import Supervised
@@ -160,7 +161,13 @@ def tuned_adapter(encoder: Encoder, spec: TuningSpec, kind: Kind, show: bool) ->
 
 
 def _standard(targets: np.ndarray, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
-    """(k,) centre and scale of the labels; those that are no numbers stay as they are."""
+    """(k,) centre and scale of the labels; those that are no numbers stay as they are.
+
+    Raises:
+        UserError: a column has no label.
+    """
+    if (empty := np.isnan(targets).all(0)).any():
+        raise UserError(f"label column {empty.argmax()} has no label in the training part")
     if kind != "number":
         return np.zeros(targets.shape[1]), np.ones(targets.shape[1])
     spread = np.nanstd(targets, axis=0)

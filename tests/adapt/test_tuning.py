@@ -12,6 +12,7 @@ from biofm_jax.adapt.labelled import Labelled
 from biofm_jax.adapt.lora_tuning import LoraSpec
 from biofm_jax.adapt.tuning import tuned_adapter
 from biofm_jax.data.protein import ProteinData
+from biofm_jax.errors import UserError
 
 LETTERS = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
 SPEC = FinetuneSpec(epochs=6, rows=4, learning_rate=3e-3, dropout=0.0)
@@ -112,6 +113,33 @@ def test_missing_labels_teach_nothing(encoder, fits):
     predicted = tuned_adapter(encoder, SPEC, "number", show=False)(holes, valid, test, seed=0)
     assert np.isfinite(predicted).all()
     assert all(np.isfinite(row["loss"]) for row in fits[0].rows)
+
+
+def test_several_labels_with_gaps_are_learned_together(encoder, fits):
+    """The second label is the opposite of the first; of each, half is missing, never of both."""
+
+    def several(part):
+        both = np.concatenate([part.targets, 1 - part.targets], axis=1)
+        gaps = np.arange(len(part)) % 2 == 0
+        both[gaps, 0], both[~gaps, 1] = np.nan, np.nan
+        return dataclasses.replace(part, targets=both)
+
+    train, valid = (several(planted(n, s, "binary")) for n, s in ((200, 1), (60, 2)))
+    test = planted(60, 3, "binary")
+    blank = dataclasses.replace(test, targets=np.full((60, 2), np.nan))
+    predicted = tuned_adapter(encoder, SPEC, "binary", show=False)(train, valid, blank, seed=0)
+    assert predicted.shape == (60, 2) and fits[0].compilations == 1
+    ones, zeros = predicted[test.targets[:, 0] == 1], predicted[test.targets[:, 0] == 0]
+    assert (ones[:, 0][:, None] > zeros[:, 0]).mean() > 0.9
+    assert (ones[:, 1][:, None] < zeros[:, 1]).mean() > 0.9
+
+
+def test_a_column_without_a_label_to_learn_from_is_named(encoder):
+    train, valid, test = (planted(n, s, "number") for n, s in ((40, 1), (5, 2), (6, 3)))
+    two = np.concatenate([train.targets, np.full((40, 1), np.nan)], axis=1)
+    train = dataclasses.replace(train, targets=two)
+    with pytest.raises(UserError, match="label column 1 has no label in the training part"):
+        tuned_adapter(encoder, SPEC, "number", show=False)(train, valid, test, seed=0)
 
 
 def test_it_learns_classes(encoder, fits):
