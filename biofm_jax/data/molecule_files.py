@@ -89,12 +89,11 @@ def molfile(block: str) -> tuple[str, np.ndarray | None]:
     return smiles, conformer.GetPositions()[order].astype(np.float32)
 
 
-def selfies_to_smiles(text: str) -> str:
-    """The SMILES of SELFIES (Krenn et al. 2020, Mach Learn Sci Technol 1:045024).
+def selfies_package():
+    """The package selfies.
 
     Raises:
-        BadText: a symbol that is none.
-        UserError: the package is not installed.
+        UserError: it is not installed.
     """
     try:
         import selfies
@@ -103,6 +102,17 @@ def selfies_to_smiles(text: str) -> str:
             "SELFIES need the package selfies, which is not installed: "
             "pip install 'biofm_jax[molecule]'"
         ) from error
+    return selfies
+
+
+def selfies_to_smiles(text: str) -> str:
+    """The SMILES of SELFIES (Krenn et al. 2020, Mach Learn Sci Technol 1:045024).
+
+    Raises:
+        BadText: a symbol that is none.
+        UserError: the package is not installed.
+    """
+    selfies = selfies_package()
     try:
         # The decoder passes over what stands outside brackets, a whole SMILES for one.
         if SYMBOLS.fullmatch(text):
