@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import gzip
 import io
 
@@ -7,8 +8,11 @@ import pytest
 
 pytest.importorskip("rdkit")
 
+from biofm_jax.adapt.labelled import Labelled
 from biofm_jax.errors import UserError
+from biofm_jax.evaluate.baselines_descriptors import descriptor_forest, descriptors
 from biofm_jax.evaluate.metrics import metric_value
+from biofm_jax.evaluate.molecules import molecular_weights
 from biofm_jax.evaluate.record import Contender
 from biofm_jax.evaluate.run import evaluate
 from biofm_jax.evaluate.task import get_task
@@ -104,3 +108,19 @@ def test_other_splits_have_their_names_and_comparable_figures(biofm_data):
     parts = [task.data(biofm_data).folds[0] for task in (random, cluster)]
     assert all((len(f.train), len(f.valid), len(f.test)) == (902, 113, 113) for f in parts)
     assert cluster.data(biofm_data).apart == () and "Butina" in cluster.split
+
+
+def test_descriptors_tell_what_fingerprints_do_not():
+    """The label is a descriptor: the molar mass of chains, longer ones tested."""
+    texts = ["C" * n + "O" * (n % 3) for n in range(2, 62)]
+    weights = molecular_weights(texts)[:, None]
+    whole = Labelled(tuple(map(str, range(60))), tuple(texts), weights)
+    train, test = whole.at(np.arange(0, 60, 2)), whole.at(np.arange(1, 60, 2))
+    guess = descriptor_forest(train, train.at(np.arange(0)), test.without_targets(), 0)
+    assert guess.shape == (30, 1)
+    assert np.abs(guess - test.targets).mean() < 0.1 * weights.std()
+    values = descriptors(["C", "[Na+].[Cl-]", "C" * 300])
+    assert values.shape[1] > 150 and np.isfinite(values).all()
+    known = np.where(weights[::2] > 300, np.nan, 1)
+    both = dataclasses.replace(train, targets=np.c_[train.targets, known])
+    assert (descriptor_forest(both, train, test, 0)[:, 1] == 1).all()

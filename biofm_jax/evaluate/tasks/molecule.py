@@ -127,7 +127,9 @@ def _published(values, source: str, note: str, comparable: bool = False) -> tupl
     return tuple(Published(name, value, source, comparable, note) for name, value in values.items())
 
 
-def moleculenet_task(name, file, columns, metric, unit, published, split="scaffold") -> Task:
+def moleculenet_task(
+    name, file, columns, metric, unit, published, split="scaffold", more_baselines=()
+) -> Task:
     """A task of a MoleculeNet set; `columns` are the molecules' and the labels'."""
     smiles, *labels = columns
     given = {"file": file, "smiles": smiles, "labels": tuple(labels), "split": split}
@@ -138,7 +140,7 @@ def moleculenet_task(name, file, columns, metric, unit, published, split="scaffo
         split=SPLIT_NAMES[split],
         metric=metric,
         unit=unit,
-        baselines=("ecfp4_forest", "letter_counts"),
+        baselines=("ecfp4_forest", "letter_counts", *more_baselines),
         published=published,
     )
 
@@ -151,9 +153,9 @@ def scaffold_table(*values: float) -> tuple[Published, ...]:
 
 
 def random_table(*values: float, comparable: bool = False) -> tuple[Published, ...]:
-    """RMSE of `RANDOM`, mean over random splits 80/10/10; comparable with a task on such a one."""
+    """RMSE of `RANDOM`, mean over 50 random splits; comparable with a task on such a one."""
     names = ("SVM", "XGBoost", "random forest", "GCN", "Attentive FP")
-    note = "mean over several draws of the split" if comparable else "random split"
+    note = "mean over 50 draws of the split" if comparable else "random split"
     return _published(dict(zip(names, values)), RANDOM, note, comparable)
 
 

@@ -1,9 +1,10 @@
 """MoleculeNet sets on other splits than the scaffold's: at random, and by cluster.
 
 NAME/random is what MoleculeNet prescribes for its three sets of physical chemistry: neighbours
-of a test molecule were learned from, and the figures are lower than on new scaffolds. NAME/cluster
-keeps molecules alike by fingerprint together, where scaffolds of one ring system differ in an
-atom. Files, labels and licences are those of `molecule`.
+of a test molecule were learned from, and the errors are smaller than on new scaffolds. The
+published SVM, XGBoost and forest read computed descriptors; `descriptor_forest` is the floor of
+that kind. NAME/cluster keeps molecules alike by fingerprint together, where scaffolds of one ring
+system differ in an atom. Files, labels and licences are those of `molecule`.
 """
 
 from biofm_jax.evaluate.tasks.molecule import moleculenet_task, random_table
@@ -22,6 +23,9 @@ _RANDOM = {
 _CLUSTER = {"bbbp": _BBBP, "bace": _BACE, "esol": _ESOL, "lipophilicity": _LIPO}
 
 TASKS = (
-    *(moleculenet_task(f"{name}/random", *task, "random") for name, task in _RANDOM.items()),
+    *(
+        moleculenet_task(f"{name}/random", *task, "random", ("descriptor_forest",))
+        for name, task in _RANDOM.items()
+    ),
     *(moleculenet_task(f"{name}/cluster", *task, (), "cluster") for name, task in _CLUSTER.items()),
 )
