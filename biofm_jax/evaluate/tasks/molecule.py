@@ -41,6 +41,8 @@ SPLITS: dict[str, Callable[[Sequence[str]], Fold]] = {
     "random": lambda smiles: random_split(len(smiles)),
     "cluster": cluster_split,
 }
+# Solubility and the like follow from size, polarity and logP, which descriptors hold.
+PHYSICAL = {"rmse": ("descriptor_forest",)}
 SPLIT_NAMES = {
     "scaffold": "Bemis-Murcko scaffold 80/10/10, deterministic (DeepChem's order)",
     "random": "random 80/10/10, seed 0",
@@ -127,9 +129,7 @@ def _published(values, source: str, note: str, comparable: bool = False) -> tupl
     return tuple(Published(name, value, source, comparable, note) for name, value in values.items())
 
 
-def moleculenet_task(
-    name, file, columns, metric, unit, published, split="scaffold", more_baselines=()
-) -> Task:
+def moleculenet_task(name, file, columns, metric, unit, published, split="scaffold") -> Task:
     """A task of a MoleculeNet set; `columns` are the molecules' and the labels'."""
     smiles, *labels = columns
     given = {"file": file, "smiles": smiles, "labels": tuple(labels), "split": split}
@@ -140,7 +140,7 @@ def moleculenet_task(
         split=SPLIT_NAMES[split],
         metric=metric,
         unit=unit,
-        baselines=("ecfp4_forest", "letter_counts", *more_baselines),
+        baselines=("ecfp4_forest", "letter_counts", *PHYSICAL.get(metric, ())),
         published=published,
     )
 

@@ -23,9 +23,6 @@ _RANDOM = {
 _CLUSTER = {"bbbp": _BBBP, "bace": _BACE, "esol": _ESOL, "lipophilicity": _LIPO}
 
 TASKS = (
-    *(
-        moleculenet_task(f"{name}/random", *task, "random", ("descriptor_forest",))
-        for name, task in _RANDOM.items()
-    ),
+    *(moleculenet_task(f"{name}/random", *task, "random") for name, task in _RANDOM.items()),
     *(moleculenet_task(f"{name}/cluster", *task, (), "cluster") for name, task in _CLUSTER.items()),
 )
