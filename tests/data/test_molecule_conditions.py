@@ -84,8 +84,10 @@ def test_conditions_that_are_none_are_named(text, words):
         ConditionedSmiles(("logp",)).encode(text)
 
 
-def test_the_data_spec_packs_them_and_refuses_unknown_ones():
-    data = ConditionedMoleculeData(tolerance=0.01, max_tokens=64)
+def test_the_data_spec_packs_them_and_refuses_unknown_ones(tmp_path):
+    path = tmp_path / "x.smi"
+    path.write_text("".join("C" * n + "O\n" for n in range(1, 30)))
+    data = ConditionedMoleculeData(path=str(path), max_tokens=64)
     store = data.open()
     batch = next(data.batches(store, batch_size=2, seed=0))
     first = np.argwhere(batch.tokens == data.tokenizer().vocabulary.cls)[:3]
