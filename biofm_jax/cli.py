@@ -179,6 +179,13 @@ def repurpose(arguments: list[str]) -> int:
     return cli_repurpose.repurpose(arguments)
 
 
+def retrieve(arguments: list[str]) -> int:
+    """Find one view of held-out records by the other: recall@k of a contrastive run."""
+    from biofm_jax import cli_retrieve
+
+    return cli_retrieve.run(arguments)
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
     """Write the results and runs under some folders to one HTML page and a Markdown table.
@@ -217,6 +224,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "embed": cli_models.embed,
     "generate": cli_models.generate,
     "repurpose": repurpose,
+    "retrieve": retrieve,
     "report": report,
     "data": data,
     "import": cli_models.import_,
