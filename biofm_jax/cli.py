@@ -125,6 +125,7 @@ def evaluate(arguments: list[str]) -> int:
         progress=lambda line: ERR.print(line, highlight=False),
         groups=options.groups,
         apart=options.apart,
+        partner=options.partner,
     )
     if options.json:
         header, cells = rows_to_table(rows)

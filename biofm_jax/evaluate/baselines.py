@@ -13,6 +13,7 @@ from sklearn.linear_model import Ridge
 from biofm_jax.adapt.labelled import Adapter, Labelled
 from biofm_jax.adapt.probe import probe_adapter
 from biofm_jax.errors import UserError
+from biofm_jax.evaluate.baselines_affinity import AFFINITY_BASELINES
 from biofm_jax.evaluate.baselines_graph import GRAPH_BASELINES
 from biofm_jax.evaluate.baselines_residue import RESIDUE_BASELINES
 from biofm_jax.evaluate.baselines_text import TEXT_BASELINES
@@ -141,6 +142,7 @@ BASELINES: dict[str, Adapter] = {
     "ecfp4_forest": ecfp4_forest,
     "ecfp4_ridge": ecfp4_ridge,
     "letter_counts": letter_counts,
+    **AFFINITY_BASELINES,
     **TEXT_BASELINES,
     **GRAPH_BASELINES,
     **RESIDUE_BASELINES,

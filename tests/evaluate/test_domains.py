@@ -15,7 +15,7 @@ from biofm_jax.evaluate.task import all_tasks
 
 def test_a_modality_has_one_domain():
     held = sum(DOMAINS.values(), ())
-    assert len(held) == len(set(held)) == 12
+    assert len(held) == len(set(held)) == 13
     assert (
         domain_of("protein") == "computational biology"
         and domain_of("ehr") == "clinical informatics"
