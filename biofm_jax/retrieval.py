@@ -79,7 +79,7 @@ def retrieve(options: Retrieve, progress: Callable[[str], None]) -> list[dict]:
     if options.candidates < 2 or not options.k or min(options.k) < 1:
         raise UserError("--candidates must be 2 or more, and --k 1 or more")
     encoder, experiment = load_encoder(options.model), experiment_of(options.model)
-    objective = experiment.objective.build(experiment.data.tokenizer().vocabulary)
+    objective = experiment.objective.build(experiment.data.vocabulary)
     if objective.embed is None:
         raise UserError(
             f"{options.model} was trained by {type(experiment.objective).__name__}, which compares "
@@ -185,7 +185,7 @@ def token_counts(found: Views, experiment: Experiment) -> tuple[np.ndarray, np.n
     data = experiment.data
     if not hasattr(data, "pair_vocabulary") or found.batches[0].pair is None:
         return None
-    one, other = data.tokenizer().vocabulary, data.pair_vocabulary
+    one, other = data.vocabulary, data.pair_vocabulary
     names = [
         [token.casefold() if i in set(v.regular) else "" for i, token in enumerate(v.tokens)]
         for v in (one, other)

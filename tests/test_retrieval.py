@@ -37,7 +37,7 @@ def name(tmp_path_factory):
 
 def read(name, options):
     encoder, experiment = load_encoder(name), experiment_of(name)
-    objective = experiment.objective.build(experiment.data.tokenizer().vocabulary)
+    objective = experiment.objective.build(experiment.data.vocabulary)
     return views(encoder, experiment, objective, options), experiment
 
 

@@ -3,6 +3,7 @@ arXiv:2103.00020), such as a molecule's graph and its SMILES, or an image and it
 
 import dataclasses
 import math
+from types import SimpleNamespace
 from typing import Literal
 
 import jax
@@ -50,9 +51,6 @@ class DualEncoderSpec(ModelSpec):
     )
     head: SharedSpace = dataclasses.field(default_factory=SharedSpace)
 
-    writer = "model.first"
-    vocabulary_paths = ("model.first.vocabulary",)
-
     # What others ask of any model that reads tokens.
     token_dropout = None
 
@@ -99,7 +97,14 @@ class DualEncoderSpec(ModelSpec):
                 f"DualEncoderSpec reads two different views, and {type(data).__name__} has one; "
                 "set data=MoleculePairData(...), or another model"
             )
-        check_tokens(self, data, mesh)
+        first = SimpleNamespace(
+            vocabulary=self.first.vocabulary,
+            heads=self.first.heads,
+            positions=self.first.positions,
+            writer="model.first",
+            vocabulary_paths=("model.first.vocabulary",),
+        )
+        check_tokens(first, data, mesh)
         self.first.check(data, mesh)
         check_tensor(self.second.heads, mesh[2], "model.second.heads")
         if isinstance(self.second, GraphSpec) and pair.graph is None:

@@ -12,11 +12,12 @@ from biofm_jax.data.molecule_graph import AtomTokenizer, MoleculeGraphData, mole
 from biofm_jax.data.molecule_pair import MoleculePairData
 from biofm_jax.data.smiles import SmilesTokenizer
 from biofm_jax.errors import UserError
-from biofm_jax.models.dual_encoder import DualEncoderSpec, check_pairs
+from biofm_jax.models.dual_encoder import DualEncoderSpec
 from biofm_jax.models.graph import GraphSpec
 from biofm_jax.models.heads import ProjectionHead
 from biofm_jax.models.positions import Learned
 from biofm_jax.models.transformer import TransformerSpec
+from biofm_jax.objectives.contrastive import Contrastive
 
 SMILES = ["OCC", "c1ccccc1O", "C[C@H](N)C(=O)O", "CC(=O)[O-].[Na+]", "F/C=C/Cl", "C" * 30, "CBr"]
 
@@ -74,7 +75,7 @@ def test_what_does_not_go_together_is_named(data):
     )
     graph = GraphSpec(vocabulary=AtomTokenizer().vocabulary.size)
     spec = DualEncoderSpec(graph, text)
-    check_pairs(spec, data, 1)
+    spec.check(data, (1, 1, 1, 1))
     for changes, given, context, field in (
         ({}, MoleculeGraphData(), 1, "MoleculePairData"),
         ({}, MoleculeData(views=2), 1, "MoleculePairData"),
@@ -86,9 +87,18 @@ def test_what_does_not_go_together_is_named(data):
             "data.pair_tokens 40",
         ),
         ({}, data, 2, "mesh.context is 2"),
-        ({"first": text}, data, 3, "data.pair_tokens 40"),
+        ({"first": dataclasses.replace(text, vocabulary=121)}, data, 16, "data.pair_tokens 40"),
     ):
         with pytest.raises(UserError, match=field):
-            check_pairs(dataclasses.replace(spec, **changes), given, context)
+            dataclasses.replace(spec, **changes).check(given, (1, 1, 1, context))
+    with pytest.raises(UserError, match=r"must divide model\.second\.heads 20"):
+        spec.check(data, (1, 1, 3, 1))
+    with pytest.raises(UserError, match=r"--model\.first\.vocabulary 121"):
+        wide = dataclasses.replace(graph, vocabulary=200)
+        dataclasses.replace(spec, first=wide).check(data, (1, 1, 1, 1))
+    with pytest.raises(UserError, match="has no graph"):
+        dataclasses.replace(spec, second=graph).check(data, (1, 1, 1, 1))
+    with pytest.raises(UserError, match=r"model\.head=ProjectionHead"):
+        Contrastive().check(spec, data)
     with pytest.raises(UserError, match="pair_tokens is 0"):
         dataclasses.replace(data, pair_tokens=0)
