@@ -18,6 +18,7 @@ from biofm_jax.adapt.labelled import Adapter
 from biofm_jax.adapt.lora_tuning import LoraSpec
 from biofm_jax.adapt.methods import Tuning
 from biofm_jax.adapt.pair_probe import PairEncoder, PairFeatures, pair_probe_adapter
+from biofm_jax.adapt.pair_tuning import tuned_pair_adapter
 from biofm_jax.adapt.probe import Kind, ProbeSpec, probe_adapter
 from biofm_jax.adapt.prototypes import prototypes_adapter
 from biofm_jax.adapt.residues import residue_probe_adapter, residues_for_seeds
@@ -163,10 +164,10 @@ def plan(patterns: Sequence[str], methods: Sequence[str], seeds: int) -> list[tu
         if read_method(method)[0] == "prototypes" and task.kind == "number":
             raise UserError(f"prototypes are of classes, and {task.name} has numbers: use knn")
         base, pooling, _ = read_options(read_method(method)[0])
-        if task.modality == PAIRED and base not in ("probe", BASELINE):
+        if task.modality == PAIRED and base not in ("probe", "finetune", BASELINE):
             raise UserError(
                 f"{task.name} is of pairs, a text for each of two models, and of the methods only "
-                f"the probe, a head on both, reads pairs: not {method}"
+                f"probe (a head on both) and finetune read pairs: not {method}"
             )
         if task.kind == "residue" and (base not in ("probe", BASELINE) or pooling):
             raise UserError(
@@ -317,7 +318,11 @@ class Adapters:
             read = encoder.name, pooling, layer
             if read not in self._features:
                 self._features[read] = encoder.features(pooling, layer)
-            return limited_adapter(pair_probe_adapter(self._features[read]), method, kind)
+            adapter = pair_probe_adapter(self._features[read])
+            if base == "finetune":
+                tuning = self._tuning.finetune
+                adapter = tuned_pair_adapter(encoder, self._features[read], tuning)
+            return limited_adapter(adapter, method, kind)
         if base in ZERO_SHOT:
             return zero_shot_adapter(encoder, base, wild_type)
         _check_length(encoder, base, wild_type)

@@ -11,7 +11,9 @@ from biofm_jax.array_types import ArrayLike, PyTree
 from biofm_jax.data.batch import Batch
 from biofm_jax.models.api import Model, Outputs
 from biofm_jax.models.dropout import FEEDFORWARD, HEAD, dropout, row_keys
+from biofm_jax.models.graph import GraphSpec
 from biofm_jax.models.layers import Dense
+from biofm_jax.models.transformer import TransformerSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +59,68 @@ class PairHeadSpec:
 
         def axes(params) -> PyTree:
             return jax.tree.map(lambda leaf: ("embed", None)[-leaf.ndim :], params)
+
+        return Model(init, apply, axes, self)
+
+
+@dataclasses.dataclass(frozen=True)
+class PairTowersSpec:
+    """Two models with a pair head on their pooled states, to be trained together.
+
+    Attributes:
+        first: reads the batch, an example a row; no head.
+        second: reads its `pair`.
+        head: of their widths.
+        centre: what is subtracted from the pooled states of first and second.
+        spread: what they are divided by.
+    """
+
+    first: TransformerSpec | GraphSpec
+    second: TransformerSpec | GraphSpec
+    head: PairHeadSpec
+    centre: tuple[tuple[float, ...], tuple[float, ...]]
+    spread: tuple[tuple[float, ...], tuple[float, ...]]
+
+    def build(self) -> Model:
+        """The model's pure functions.
+
+        Parameters are `{"first", "second", "head"}`; `apply` takes a batch (p, t) with a pair
+        (q, u), and `logits` are (p, q, outputs). `pooled` (p, 1, d) and that of `pair` are
+        standardised.
+        """
+        towers, head = (self.first.build(), self.second.build()), _PairHead(self.head)
+        top = self.head.build()
+
+        def init(rng, batch) -> PyTree:
+            keys = jax.random.split(rng, 3)
+            both = (tower.init(key, None) for tower, key in zip(towers, keys))
+            return dict(zip(("first", "second"), both)) | top.init(keys[2], None)
+
+        def apply(params, batch: Batch, *, rngs=None, train: bool = False) -> Outputs:
+            views = (batch.replace(pair=None, targets=None, weights=None), batch.pair)
+            outs = []
+            for number, (tower, view) in enumerate(zip(towers, views, strict=True)):
+                key = None if rngs is None else jax.random.fold_in(rngs, number)
+                out = tower.apply(params[("first", "second")[number]], view, rngs=key, train=train)
+                x = (out.pooled - jnp.array(self.centre[number])) / jnp.array(self.spread[number])
+                outs.append(dataclasses.replace(out, pooled=x))
+            x, y = (out.pooled[:, 0] for out in outs)
+            p, q = len(x), len(y)
+            keys = row_keys(rngs, batch.examples) if train and self.head.dropout else None
+            keys = None if keys is None else jnp.repeat(keys, q)
+            if keys is not None:
+                keys = jax.vmap(jax.random.fold_in)(keys, jnp.tile(jnp.arange(q), p))
+            joined = jnp.repeat(x, q, axis=0), jnp.tile(y, (p, 1))
+            logits = head.apply({"params": params["head"]}, *joined, keys).reshape(p, q, -1)
+            return dataclasses.replace(outs[0], pair=outs[1], logits=logits)
+
+        def axes(params) -> PyTree:
+            both = {
+                name: tower.axes(params[name])
+                for name, tower in zip(("first", "second"), towers)
+                if name in params
+            }
+            return both | top.axes({"head": params["head"]})
 
         return Model(init, apply, axes, self)
 

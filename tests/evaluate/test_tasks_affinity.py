@@ -95,7 +95,7 @@ def test_two_models_are_asked_for_and_only_a_head_reads_pairs():
             compare.load_models(model, partner, task)
     pair = compare.load_models(DRUG, PROTEIN, tasks)
     assert pair.params is None and pair.name == f"{DRUG}+{PROTEIN}"
-    for method in ("knn", "finetune", "masked_marginal"):
-        with pytest.raises(UserError, match="a head on both"):
+    for method in ("knn", "lora", "masked_marginal"):
+        with pytest.raises(UserError, match="read pairs: not"):
             compare.plan(["affinity/davis"], [method], 1)
     assert len(compare.plan(["affinity/*"], ["probe@3%"], 1)) == 12
