@@ -7,8 +7,8 @@ A GIN (MolCLR's sizes, as gin_contrastive.py) reads the graph, a transformer (as
 the SMILES; the loss, the shared space and the learned temperature are CLIP's (Radford et al. 2021,
 arXiv:2103.00020). `biofm evaluate` takes the tower of graphs. Without --data.path it reads the NCI
 molecules in rdkit's wheel (8 of 4,999 do not parse and 2 are cages with too many bonds, hence the
-tolerance). The variant `quickstart` is of a size for two cores: after 500 steps 96 % of 259 held
-out graphs find their SMILES among all of them, by counts of atoms alone 76 %.
+tolerance). The variant `quickstart` is of a size for two cores: after 500 steps 96 % of the 259
+graphs held out find their SMILES among all of them, by counts of atoms alone 76 %.
 """
 
 import dataclasses
