@@ -125,6 +125,7 @@ def evaluate(arguments: list[str]) -> int:
         progress=lambda line: ERR.print(line, highlight=False),
         groups=options.groups,
         apart=options.apart,
+        partner=options.partner,
     )
     if options.json:
         header, cells = rows_to_table(rows)
@@ -179,6 +180,13 @@ def repurpose(arguments: list[str]) -> int:
     return cli_repurpose.repurpose(arguments)
 
 
+def retrieve(arguments: list[str]) -> int:
+    """Find one view of held-out records by the other: recall@k of a contrastive run."""
+    from biofm_jax import cli_retrieve
+
+    return cli_retrieve.run(arguments)
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
     """Write the results and runs under some folders to one HTML page and a Markdown table.
@@ -217,6 +225,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "embed": cli_models.embed,
     "generate": cli_models.generate,
     "repurpose": repurpose,
+    "retrieve": retrieve,
     "report": report,
     "data": data,
     "import": cli_models.import_,

@@ -17,6 +17,8 @@ from biofm_jax.adapt.knn import knn_adapter
 from biofm_jax.adapt.labelled import Adapter
 from biofm_jax.adapt.lora_tuning import LoraSpec
 from biofm_jax.adapt.methods import Tuning
+from biofm_jax.adapt.pair_probe import PairEncoder, PairFeatures, pair_probe_adapter
+from biofm_jax.adapt.pair_tuning import tuned_pair_adapter
 from biofm_jax.adapt.probe import Kind, ProbeSpec, probe_adapter
 from biofm_jax.adapt.prototypes import prototypes_adapter
 from biofm_jax.adapt.residues import residue_probe_adapter, residues_for_seeds
@@ -36,6 +38,8 @@ Method = Literal["probe", "knn", "prototypes", "finetune", "lora"]
 ZERO_SHOT = get_args(Score)
 OF_ORDER = ("spearman", "auroc", "auprc")
 BASELINES = "baselines"  # in the place of a model
+PAIRED = "affinity"  # the modality whose items are read by two models
+Reader = Encoder | PairEncoder
 TUNED = tuple(field.name for field in dataclasses.fields(Tuning))
 FROZEN = {"probe": probe_adapter, "knn": knn_adapter, "prototypes": prototypes_adapter}
 
@@ -48,6 +52,8 @@ class Evaluate:
         model: folder of a finished run (its last checkpoint; FOLDER@best for the best one), or
             random:EXPERIMENT.py for an untrained control; or the word baselines for the simple
             methods of the tasks alone, whatever their modality.
+        partner: for tasks of two models, such as affinity/davis: the model of the protein, named as
+            `model`, which reads the drug.
         task: names of `biofm list tasks`; a pattern such as flip_gb1/* takes several.
         method: on frozen features probe (linear model), knn (nearest neighbours) and prototypes
             (class centroids; no numbers); finetune (all parameters) and lora (adapters); without
@@ -77,6 +83,7 @@ class Evaluate:
     shots: tuple[int, ...] = ()
     shuffle_labels: bool = False
     seeds: int = 3
+    partner: str = ""
     out: Path = Path("results")
     groups: Path | None = None
     apart: tuple[str, ...] = ()
@@ -157,6 +164,11 @@ def plan(patterns: Sequence[str], methods: Sequence[str], seeds: int) -> list[tu
         if read_method(method)[0] == "prototypes" and task.kind == "number":
             raise UserError(f"prototypes are of classes, and {task.name} has numbers: use knn")
         base, pooling, _ = read_options(read_method(method)[0])
+        if task.modality == PAIRED and base not in ("probe", "finetune", BASELINE):
+            raise UserError(
+                f"{task.name} is of pairs, a text for each of two models, and of the methods only "
+                f"probe (a head on both) and finetune read pairs: not {method}"
+            )
         if task.kind == "residue" and (base not in ("probe", BASELINE) or pooling):
             raise UserError(
                 f"{task.name} has a label for every residue, and of the methods only the probe, "
@@ -179,6 +191,7 @@ def run(
     progress: Callable[[str], None],
     groups: Path | None = None,
     apart: Sequence[str] = (),
+    partner: str = "",
 ) -> list[Row]:
     """Evaluate a model on (task, method) pairs.
 
@@ -191,6 +204,7 @@ def run(
         progress: takes a line before each piece of work.
         groups: CSV file of more grouping columns; see `grouping.read_groups`.
         apart: grouping columns whose groups belong on one side of the split.
+        partner: as `load_encoder` reads it, of tasks of two models; else empty.
 
     Returns:
         One row per pair, then one for each baseline with as few labels; those with all labels
@@ -214,20 +228,14 @@ def run(
             for task, method in pairs
             for row in aggregate(baseline_results(task, data(task), out, method=method, **given))
         ]
-    encoder = load_encoder(model)
-    for task, _ in pairs:
-        if task.modality != encoder.data.kind:
-            raise UserError(
-                f"{task.name} is a task of {task.modality} models; {model} reads "
-                f"{encoder.data.kind}"
-            )
+    encoder = load_models(model, partner, [task for task, _ in pairs])
     adapters = Adapters(tuning)
     control = None if encoder.params is None else encoder.control()
     rows: dict[tuple[str, str, str], Row] = {}
     for task, method in pairs:
         dataset = data(task)
 
-        def adapter(of: Encoder, task=task, method=method, wild_type=dataset.wild_type) -> Adapter:
+        def adapter(of: Reader, task=task, method=method, wild_type=dataset.wild_type) -> Adapter:
             return adapters.of(of, method, task.kind, wild_type)
 
         contender = Contender(
@@ -244,15 +252,51 @@ def run(
     return list(rows.values())
 
 
+def load_models(model: str, partner: str, tasks: Sequence[Task]) -> Reader:
+    """The model of an evaluation, or the two models of tasks of pairs.
+
+    Args:
+        model: as `load_encoder` reads it; of pairs the one that reads drugs.
+        partner: the one that reads proteins; else empty.
+        tasks: what they are evaluated on.
+
+    Raises:
+        UserError: there is no such model, or a task is of another modality.
+    """
+    encoder = load_encoder(model)
+    kind, also = encoder.data.kind, ""
+    if partner:
+        other = load_encoder(partner)
+        if (kind, other.data.kind) != ("molecule", "protein"):
+            raise UserError(
+                f"{model} reads {kind} and --partner {partner} {other.data.kind}; of a pair the "
+                "model reads molecules and its partner proteins"
+            )
+        encoder, kind, also = PairEncoder(encoder, other), PAIRED, f" and {partner} proteins"
+    for task in tasks:
+        if task.modality == kind:
+            continue
+        if task.modality == PAIRED:
+            raise UserError(
+                f"{task.name} is a task of two models: beside {model}, which reads {kind}, name "
+                "one that reads proteins with --partner"
+            )
+        read = encoder.drug.data.kind if partner else kind
+        raise UserError(
+            f"{task.name} is a task of {task.modality} models; {model} reads {read}{also}"
+        )
+    return encoder
+
+
 class Adapters:
     """Adapters by model, method and kind of label, kept: each text is embedded only once."""
 
     def __init__(self, tuning: Tuning):
         self._tuning = tuning
-        self._features: dict[tuple, Remembered] = {}
+        self._features: dict[tuple, Remembered | PairFeatures] = {}
         self._kept: dict[tuple, Adapter] = {}
 
-    def of(self, encoder: Encoder, method: str, kind: Kind, wild_type: str | None) -> Adapter:
+    def of(self, encoder: Reader, method: str, kind: Kind, wild_type: str | None) -> Adapter:
         """The adapter of a model by the name of a method, with its limits.
 
         Args:
@@ -268,8 +312,17 @@ class Adapters:
             self._kept[key] = self._make(encoder, method, kind, wild_type)
         return self._kept[key]
 
-    def _make(self, encoder: Encoder, method: str, kind: Kind, wild_type: str | None) -> Adapter:
+    def _make(self, encoder: Reader, method: str, kind: Kind, wild_type) -> Adapter:
         base, pooling, layer = read_options(read_method(method)[0])
+        if isinstance(encoder, PairEncoder):
+            read = encoder.name, pooling, layer
+            if read not in self._features:
+                self._features[read] = encoder.features(pooling, layer)
+            adapter = pair_probe_adapter(self._features[read])
+            if base == "finetune":
+                tuning = self._tuning.finetune
+                adapter = tuned_pair_adapter(encoder, self._features[read], tuning)
+            return limited_adapter(adapter, method, kind)
         if base in ZERO_SHOT:
             return zero_shot_adapter(encoder, base, wild_type)
         _check_length(encoder, base, wild_type)

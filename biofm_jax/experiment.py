@@ -34,7 +34,7 @@ EXPERIMENT = "experiment.json"
 FREE = ("mesh", "tasks", "loop.steps", "loop.log_every", "loop.eval_every",
         "loop.checkpoint_every", "loop.keep", "loop.accumulate", "loop.on_nonfinite",
         "loop.skip_budget",
-        *(f"model.{stack}{field}" for stack in ("", "encoder.", "decoder.")
+        *(f"model.{stack}{field}" for stack in ("", "encoder.", "decoder.", "first.", "second.")
           for field in ("backend", "scan", "remat")))  # fmt: skip
 
 

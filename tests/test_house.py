@@ -36,10 +36,11 @@ ROOMS = (
         "cli_data",
         "publishing",
         "repurposing",
+        "retrieval",
         "parity",
     ),
     ("cli_output",),
-    ("cli_models", "cli_plan", "cli_repurpose"),
+    ("cli_models", "cli_plan", "cli_repurpose", "cli_retrieve"),
     ("cli",),
 )
 

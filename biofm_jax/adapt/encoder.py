@@ -13,7 +13,7 @@ from biofm_jax.data.bad_records import BadText
 from biofm_jax.data.in_memory import pack_examples
 from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
-from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec, encoder_alone
+from biofm_jax.models.encoder_decoder import Spec, encoder_alone
 from biofm_jax.models.graph import GraphSpec
 from biofm_jax.models.heads import pool as pool_hidden
 from biofm_jax.models.transformer import TransformerSpec
@@ -49,11 +49,9 @@ class Encoder:
         return _initialiser(self.spec)(jax.random.key(seed))
 
     def reader(self) -> "Encoder":
-        """The stack that reads texts: of an encoder-decoder the encoder, else the model itself."""
-        if not isinstance(self.spec, EncoderDecoderSpec):
-            return self
-        params = None if self.params is None else encoder_alone(self.spec, self.params)[1]
-        return dataclasses.replace(self, spec=self.spec.encoder, params=params)
+        """The stack that reads texts: an encoder-decoder's encoder, the first of two towers."""
+        spec, params = encoder_alone(self.spec, self.params)
+        return self if spec is self.spec else dataclasses.replace(self, spec=spec, params=params)
 
     def features_for_seeds(
         self, pooling: Pooling | None = None, layer: int | None = None
@@ -92,7 +90,7 @@ class Encoder:
     ) -> Features:
         """A function from texts to (n, d) float32 pooled hidden states of the frozen model.
 
-        Of an encoder-decoder, those of its encoder.
+        Of an encoder-decoder those of its encoder, of two towers those of the first.
 
         Args:
             seed: of random parameters.
@@ -120,7 +118,7 @@ class Encoder:
 
         def embed(texts: Sequence[str]) -> np.ndarray:
             if not len(texts):
-                return np.zeros((0, self.spec.width), np.float32)
+                return np.zeros((0, spec.width), np.float32)
             sequences = self.tokenize(texts)
             packed = pack_examples(
                 sequences,

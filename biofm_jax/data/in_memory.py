@@ -69,7 +69,7 @@ def pack_examples(
         sequence if isinstance(sequence, GraphExample) else sequence[:max_tokens]
         for sequence in sequences
     ]
-    builder = _builder(
+    builder = example_rows(
         heads, vocabulary, max_tokens, segments, batch_size, labels=labels, weights=weights
     )
     batches = list(BatchIterator(FixedRows(builder, np.arange(len(heads))), builder))
@@ -112,7 +112,7 @@ def example_batches(
         weights: (n, k), by default 1 for every label that is there.
         epochs: passes over the examples; None never ends.
     """
-    builder = _builder(
+    builder = example_rows(
         sequences,
         vocabulary,
         max_tokens,
@@ -126,7 +126,7 @@ def example_batches(
     return BatchIterator(rows, builder)
 
 
-def _builder(
+def example_rows(
     sequences: Sequence[Sized],
     vocabulary: Vocabulary,
     max_tokens: int,
@@ -134,9 +134,10 @@ def _builder(
     batch_size: int,
     *,
     seed: int = 0,
-    labels: np.ndarray | None,
-    weights: np.ndarray | None,
+    labels: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
 ) -> RowBuilder:
+    """What builds rows of some examples; arguments as of `example_batches`."""
     for name, values in (("labels", labels), ("weights", weights)):
         if values is not None and (values.ndim != 2 or len(values) != len(sequences)):
             raise ValueError(f"{name} have shape {values.shape}, not ({len(sequences)}, k)")

@@ -104,7 +104,7 @@ class Job:
             if (value := getattr(options, name)) is not None and value < 1:
                 raise UserError(f"--{name.replace('_', '-')} is {value}; use 1 or more")
         self.options = options
-        encoder = load_encoder(options.model)
+        encoder = load_encoder(options.model).reader()
         self.source = Source(options.input, encoder.data, options.column, options.id_column)
         self.embedder = Embedder(
             encoder,

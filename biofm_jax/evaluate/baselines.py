@@ -14,6 +14,7 @@ from biofm_jax.adapt.labelled import Adapter, Labelled
 from biofm_jax.adapt.probe import probe_adapter
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.baselines_descriptors import DESCRIPTOR_BASELINES
+from biofm_jax.evaluate.baselines_affinity import AFFINITY_BASELINES
 from biofm_jax.evaluate.baselines_graph import GRAPH_BASELINES
 from biofm_jax.evaluate.baselines_residue import RESIDUE_BASELINES
 from biofm_jax.evaluate.baselines_text import TEXT_BASELINES
@@ -143,6 +144,7 @@ BASELINES: dict[str, Adapter] = {
     "ecfp4_ridge": ecfp4_ridge,
     "letter_counts": letter_counts,
     **DESCRIPTOR_BASELINES,
+    **AFFINITY_BASELINES,
     **TEXT_BASELINES,
     **GRAPH_BASELINES,
     **RESIDUE_BASELINES,

@@ -1,5 +1,6 @@
 """One way to write an item, by modality: two items are the same if their canonical forms are."""
 
+import functools
 from collections.abc import Callable
 
 from biofm_jax.evaluate.molecules import parse, require_rdkit
@@ -43,12 +44,28 @@ def canonical_prose(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
+@functools.lru_cache(maxsize=1 << 16)
+def _smiles_once(text: str) -> str:
+    return canonical_smiles(text)
+
+
+def canonical_pair(text: str) -> str:
+    """Of a SMILES, a blank and a protein: canonical SMILES, and the protein in upper case.
+
+    Raises:
+        UserError: as `canonical_smiles`.
+    """
+    smiles, _, protein = text.partition(" ")
+    return f"{_smiles_once(smiles)} {canonical_protein(protein)}"
+
+
 # Form and its name as printed; a modality that is not here is compared as it is written.
 CANONICAL: dict[str, tuple[Callable[[str], str], str]] = {
     "molecule": (canonical_smiles, "canonical SMILES"),
     "protein": (canonical_protein, "upper case"),
     "rna": (canonical_rna, "upper case, U for T"),
     "genome": (canonical_dna, "upper case, either strand"),
+    "affinity": (canonical_pair, "canonical SMILES and upper case"),
     "notes": (canonical_prose, "lower case, single blanks"),
     "social": (canonical_prose, "lower case, single blanks"),
     "trial": (canonical_prose, "lower case, single blanks"),

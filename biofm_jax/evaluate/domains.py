@@ -7,7 +7,7 @@ from biofm_jax.evaluate.task import all_tasks
 
 DOMAINS = {
     "computational biology": ("genome", "rna", "cell", "protein"),
-    "drug discovery": ("molecule", "knowledge_graph", "trial"),
+    "drug discovery": ("molecule", "affinity", "knowledge_graph", "trial"),
     "clinical informatics": ("ehr", "notes"),
     "medical imaging": ("imaging",),
     "public health": ("epidemic", "social"),

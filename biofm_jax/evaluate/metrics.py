@@ -21,6 +21,7 @@ from sklearn import metrics as sklearn_metrics
 from biofm_jax.array_types import typed
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate import metrics_class as classes
+from biofm_jax.evaluate import metrics_concordance as concordance
 from biofm_jax.evaluate import metrics_number as numbers
 from biofm_jax.evaluate import metrics_probability as probabilities
 from biofm_jax.evaluate import metrics_residue as residues
@@ -82,6 +83,8 @@ _ROWS = (
         sklearn_metrics.root_mean_squared_error,
         numbers.rmse_block,
     ),
+    ("mse", "MSE", "lower", "number", sklearn_metrics.mean_squared_error, numbers.mse_block),
+    ("cindex", "C-index", "higher", "number", concordance.cindex, concordance.cindex_block),
     ("mae", "MAE", "lower", "number", sklearn_metrics.mean_absolute_error, numbers.mae_block),
     ("r2", "R2", "higher", "number", numbers.r2, numbers.r2_block),
     (

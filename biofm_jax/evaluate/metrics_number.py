@@ -60,7 +60,12 @@ def spearman_block(truth, guess, counts):
 
 def rmse_block(truth, guess, counts):
     """(r,) roots of the mean squared error."""
-    return np.sqrt(weighted_mean((truth - guess) ** 2, counts))
+    return np.sqrt(mse_block(truth, guess, counts))
+
+
+def mse_block(truth, guess, counts):
+    """(r,) mean squared errors."""
+    return weighted_mean((truth - guess) ** 2, counts)
 
 
 def mae_block(truth, guess, counts):

@@ -38,6 +38,8 @@ class Outputs:
         keys_values: two of (l, b, t, kv, d), keys (rotated where positions are rotary) and values
             of every block in the compute dtype, with `collect=("keys_values",)`.
         source: what the encoder before a decoder returned.
+        pair: what the second of two towers returned for the second view.
+        scale: () float32 logarithm of the factor of similarities between two towers.
         source_keys_values: the same as `keys_values`, of the cross attention to the encoder.
     """
 
@@ -48,6 +50,8 @@ class Outputs:
     layers: Float[ArrayLike, "n b t d"] | None = None
     keys_values: tuple[AnyArray, AnyArray] | None = None
     source: "Outputs | None" = None
+    pair: "Outputs | None" = None
+    scale: jax.Array | None = None
     source_keys_values: tuple[AnyArray, AnyArray] | None = None
 
 

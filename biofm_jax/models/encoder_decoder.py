@@ -15,6 +15,7 @@ from biofm_jax.errors import UserError
 from biofm_jax.models.api import Model, Outputs
 from biofm_jax.models.attention_cached import Cache
 from biofm_jax.models.cross_attention import BACKENDS, Source
+from biofm_jax.models.dual_encoder import DualEncoderSpec, first_tower
 from biofm_jax.models.graph import GraphSpec
 from biofm_jax.models.heads import Head, LanguageHead
 from biofm_jax.models.positions import Positions
@@ -125,11 +126,14 @@ class EncoderDecoderSpec(ModelSpec):
         return Model(init, apply, axes, self)
 
 
-Spec = TransformerSpec | EncoderDecoderSpec | GraphSpec
+Spec = TransformerSpec | EncoderDecoderSpec | GraphSpec | DualEncoderSpec
 
 
 def replaced(spec: Spec, **changes) -> Spec:
     """A spec with some fields changed, in both stacks where there are two."""
+    if isinstance(spec, DualEncoderSpec):
+        towers = (dataclasses.replace(tower, **changes) for tower in (spec.first, spec.second))
+        return DualEncoderSpec(*towers, spec.head)
     if not isinstance(spec, EncoderDecoderSpec):
         return dataclasses.replace(spec, **changes)
     stacks = (dataclasses.replace(stack, **changes) for stack in (spec.encoder, spec.decoder))
@@ -195,10 +199,17 @@ def apply_pair(
 
 
 def encoder_alone(spec: Spec, params: PyTree) -> tuple[TransformerSpec | GraphSpec, PyTree]:
-    """The stack that reads, with its parameters: of two stacks the encoder, else the model."""
+    """The stack that reads, with its parameters: encoder, first of two towers, or the model.
+
+    Args:
+        spec: of the model.
+        params: its parameters; None where there are none.
+    """
+    if isinstance(spec, DualEncoderSpec):
+        return first_tower(spec, params)
     if not isinstance(spec, EncoderDecoderSpec):
         return spec, params
-    return spec.encoder, _of_stack(params, "encoder")
+    return spec.encoder, None if params is None else _of_stack(params, "encoder")
 
 
 def _joined(encoder: PyTree, decoder: PyTree) -> PyTree:

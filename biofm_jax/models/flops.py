@@ -9,6 +9,7 @@ again: MFU and equal budgets are of model FLOPs.
 
 from typing import TYPE_CHECKING
 
+from biofm_jax.models.dual_encoder import DualEncoderSpec
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.graph import GraphSpec
 from biofm_jax.models.heads import LanguageHead, PredictionHead, ProjectionHead
@@ -27,9 +28,10 @@ def train_flops(
     For width D, L layers, a feed-forward of F, a vocabulary of V and as many key as query heads
     this is `6 L (4 D^2 + 2 F D) + 12 L D T + 6 (D^2 + V D) predicted`; a gated feed-forward has
     3 F D, and a causal mask halves the attended length T. Of an encoder-decoder a token is one that
-    is read and one that is written: the sources are as long as what is written from them. Of a
-    relational model a token is a node with `attended` neighbours, that have as many each: its two
-    layers run once on each neighbour and twice on the node.
+    is read and one that is written: the sources are as long as what is written from them. Of two
+    towers it is one of each view, as if they were equally long. Of a relational model a token is a
+    node with `attended` neighbours, that have as many each: its two layers run once on each
+    neighbour and twice on the node.
 
     Args:
         spec: the architecture.
@@ -46,6 +48,9 @@ def train_flops(
             train_flops(spec.decoder, attended, predicted, pooled),
         )
         return sum(stacks) + 6.0 * spec.decoder.layers * _cross(spec.decoder, attended)
+    if isinstance(spec, DualEncoderSpec):
+        towers = (spec.first, spec.second)
+        return sum(train_flops(tower, attended, predicted, pooled) for tower in towers)
     if isinstance(spec, GraphSpec):  # messages are sums over two or three neighbours
         body = spec.layers * 2 * spec.width * spec.hidden_width
         return 6.0 * (body + _head_weights(spec) * _share(spec, predicted, pooled))

@@ -46,7 +46,7 @@ class Contrastive(ObjectiveSpec):
                     "Contrastive needs two views of each record; set data.views to 2 or more"
                 )
             both = jax.tree.map(_interleaved, _numbered(batch, 0), _numbered(batch.pair, 1))
-            vectors = _unit(apply(params, both, rngs=rng))
+            vectors = unit(apply(params, both, rngs=rng))
             pairs = vectors.reshape(-1, 2, *vectors.shape[1:])
             return pairs[:, 0], pairs[:, 1]
 
@@ -55,8 +55,8 @@ class Contrastive(ObjectiveSpec):
             examples = batch.examples.reshape(-1)
             similarity = first @ second.T / self.temperature
             if self.form == "softmax":
-                return _softmax_loss(similarity, examples, state)
-            return _sigmoid_loss(similarity + self.bias, examples, state)
+                return softmax_loss(similarity, examples, state)
+            return sigmoid_loss(similarity + self.bias, examples, state)
 
         def loss(apply, params, state, batch: Batch, rng) -> Loss:
             return compare(embed(apply, params, batch, rng), batch, state)
@@ -78,7 +78,7 @@ def _interleaved(first, second):
     return jnp.stack([first, second], axis=1).reshape(-1, *first.shape[1:])
 
 
-def _unit(outputs):
+def unit(outputs):
     """(b, s, d) float32 embeddings of length 1, from the projection head or the pooled state."""
     vectors = outputs.pooled if outputs.logits is None else outputs.logits
     vectors = vectors.astype(jnp.float32)
@@ -96,7 +96,8 @@ def _pairs(examples):
     return valid.astype(jnp.float32), diagonal, negative
 
 
-def _softmax_loss(similarity, examples, state) -> Loss:
+def softmax_loss(similarity, examples, state) -> Loss:
+    """Symmetric InfoNCE of (n, n) similarities over a temperature; (n,) examples, -1 = none."""
     valid, diagonal, negative = _pairs(examples)
     logits = jnp.where(diagonal | negative, similarity, -jnp.inf)
     positive = jnp.diagonal(similarity)
@@ -110,7 +111,8 @@ def _softmax_loss(similarity, examples, state) -> Loss:
     )
 
 
-def _sigmoid_loss(logits, examples, state) -> Loss:
+def sigmoid_loss(logits, examples, state) -> Loss:
+    """SigLIP's loss of (n, n) logits; (n,) examples, -1 = none."""
     valid, diagonal, negative = _pairs(examples)
     nats = jnp.where(diagonal, jax.nn.softplus(-logits), jax.nn.softplus(logits))
     used = (diagonal & (valid[:, None] > 0)) | negative

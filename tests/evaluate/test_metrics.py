@@ -9,6 +9,7 @@ from biofm_jax.errors import UserError
 from biofm_jax.evaluate.metrics import METRICS, interval, metric_value, resampled, score
 from biofm_jax.evaluate.metrics_class import decided
 from biofm_jax.evaluate.metrics_probability import bin_of, ece, top_label
+from biofm_jax.evaluate.metrics_survival import concordance_block
 
 
 def brute_force_ece(truth, probability):
@@ -27,6 +28,10 @@ REFERENCE = {
     "pearson": lambda y, p: np.corrcoef(y, p)[0, 1],
     "auroc": sk.roc_auc_score,
     "rmse": lambda y, p: np.sqrt(np.mean((y - p) ** 2)),
+    "mse": sk.mean_squared_error,
+    "cindex": lambda y, p: concordance_block(
+        np.column_stack([y - y.min(), np.ones(len(y)), -p]), np.ones((1, len(y)))
+    )[0],
     "mae": sk.mean_absolute_error,
     "r2": sk.r2_score,
     "accuracy": sk.accuracy_score,

@@ -1,0 +1,192 @@
+"""Two towers that map two views of an example into one space (CLIP, Radford et al. 2021,
+arXiv:2103.00020), such as a molecule's graph and its SMILES, or an image and its report."""
+
+import dataclasses
+import math
+from types import SimpleNamespace
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from biofm_jax.array_types import PyTree
+from biofm_jax.data.batch import Batch
+from biofm_jax.errors import UserError
+from biofm_jax.models.api import Model
+from biofm_jax.models.graph import GraphSpec
+from biofm_jax.models.heads import ProjectionHead
+from biofm_jax.models.positions import Positions
+from biofm_jax.models.spec import ModelSpec, check_tensor, check_tokens
+from biofm_jax.models.transformer import TransformerSpec
+
+Tower = TransformerSpec | GraphSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class SharedSpace:
+    """How the vectors of both towers are compared: by cosine over a temperature.
+
+    Attributes:
+        temperature: divides the cosines; where it starts, if it is learned.
+        learned: whether it is: the logarithm of its inverse is a parameter (CLIP, section 2.4).
+    """
+
+    temperature: float = 0.07
+    learned: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class DualEncoderSpec(ModelSpec):
+    """Two models, each with a projection head of the same width.
+
+    Attributes:
+        first: reads the batch.
+        second: reads its `pair`.
+        head: the space that both project into.
+    """
+
+    first: Tower = dataclasses.field(default_factory=lambda: TransformerSpec(head=ProjectionHead()))
+    second: Tower = dataclasses.field(
+        default_factory=lambda: TransformerSpec(head=ProjectionHead())
+    )
+    head: SharedSpace = dataclasses.field(default_factory=SharedSpace)
+
+    # What others ask of any model that reads tokens.
+    token_dropout = None
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of token ids of the first tower."""
+        return self.first.vocabulary
+
+    @property
+    def layers(self) -> int:
+        """Blocks of both towers."""
+        return self.first.layers + self.second.layers
+
+    @property
+    def width(self) -> int:
+        """Of the wider tower."""
+        return max(self.first.width, self.second.width)
+
+    @property
+    def heads(self) -> int:
+        """Of the first tower."""
+        return self.first.heads
+
+    @property
+    def positions(self) -> Positions | None:
+        """Of the first tower."""
+        return self.first.positions
+
+    @property
+    def remat(self) -> Literal["none", "attention", "dots", "full"]:
+        """Of the second tower, which may be either kind of model."""
+        return self.second.remat
+
+    @property
+    def compute_dtype(self) -> jnp.dtype:
+        """Of both towers, as JAX knows it."""
+        return self.first.compute_dtype
+
+    def check(self, data, mesh) -> None:
+        """See `ModelSpec`; the data must be of pairs, each view as its tower reads it."""
+        pair = data.shapes(1).pair
+        if pair is None or not hasattr(data, "pair_vocabulary"):
+            raise UserError(
+                f"DualEncoderSpec reads two different views, and {type(data).__name__} has one; "
+                "set data=MoleculePairData(...), or another model"
+            )
+        first = SimpleNamespace(
+            vocabulary=self.first.vocabulary,
+            heads=self.first.heads,
+            positions=self.first.positions,
+            writer="model.first",
+            vocabulary_paths=("model.first.vocabulary",),
+        )
+        check_tokens(first, data, mesh)
+        self.first.check(data, mesh)
+        check_tensor(self.second.heads, mesh[2], "model.second.heads")
+        if isinstance(self.second, GraphSpec) and pair.graph is None:
+            raise UserError(
+                f"model.second is a GraphSpec, and the second view of {type(data).__name__} has no "
+                "graph; make it model.first"
+            )
+        if (size := data.pair_vocabulary.size) != self.second.vocabulary:
+            raise UserError(
+                f"model.second.vocabulary is {self.second.vocabulary}, but the second view of "
+                f"{type(data).__name__} has {size} tokens; set --model.second.vocabulary {size}"
+            )
+        tokens = pair.tokens.shape[1]
+        limit = getattr(self.second.positions, "maximum", None)
+        if limit is not None and tokens > limit:
+            raise UserError(
+                f"data.pair_tokens {tokens} is longer than the {limit} positions of the second "
+                "tower; lower it or raise --model.second.positions.maximum"
+            )
+        if tokens % mesh[3]:
+            raise UserError(f"mesh.context {mesh[3]} must divide data.pair_tokens {tokens}")
+
+    def build(self) -> Model:
+        """The model's pure functions.
+
+        Parameters are `{"first": ..., "second": ..., "space": {"scale"}}`, the last where the
+        temperature is learned. `Outputs` is that of the first tower; its `pair` is that of the
+        second, and `scale` the logarithm of the inverse temperature. Options of `apply` go to both
+        towers.
+
+        Raises:
+            UserError: fields that do not go together; the message names them.
+        """
+        _check(self)
+        first, second = self.first.build(), self.second.build()
+        start = math.log(1.0 / self.head.temperature)
+
+        def init(rng, batch):
+            """Float32 parameters; of `batch` nothing is read, all shapes are in the specs."""
+            keys = jax.random.split(rng)
+            params = {"first": first.init(keys[0], None), "second": second.init(keys[1], None)}
+            space = {"space": {"scale": jnp.float32(start)}} if self.head.learned else {}
+            return params | space
+
+        def apply(params, batch: Batch, *, rngs=None, **options):
+            if batch.pair is None:
+                raise UserError(
+                    "a two-tower model reads batch.pair beside the batch, and this batch has none: "
+                    "give data of pairs, such as MoleculePairData"
+                )
+            alone = batch.replace(pair=None)
+            other = None if rngs is None else jax.random.fold_in(rngs, 1)
+            one = first.apply(params["first"], alone, rngs=rngs, **options)
+            two = second.apply(params["second"], batch.pair, rngs=other, **options)
+            scale = params["space"]["scale"] if self.head.learned else jnp.float32(start)
+            return dataclasses.replace(one, pair=two, scale=scale)
+
+        def axes(params):
+            names = {"first": first.axes(params["first"]), "second": second.axes(params["second"])}
+            return names | ({"space": {"scale": ()}} if self.head.learned else {})
+
+        return Model(init, apply, axes, self)
+
+
+def first_tower(spec: DualEncoderSpec, params: PyTree) -> tuple[Tower, PyTree]:
+    """The tower that reads the first view, with its parameters (None where there are none)."""
+    return spec.first, None if params is None else params["first"]
+
+
+def _check(spec: DualEncoderSpec) -> None:
+    for name in ("first", "second"):
+        tower = getattr(spec, name)
+        need = "ProjectionHead(width=...), of the same width in both towers"
+        _demand(isinstance(tower.head, ProjectionHead), f"{name}.head", tower.head, need)
+    width, need = spec.second.head.width, f"{spec.first.head.width}, as of the first tower"
+    _demand(width == spec.first.head.width, "second.head.width", width, need)
+    need = f"{spec.first.dtype!r}, as of the first tower"
+    _demand(spec.second.dtype == spec.first.dtype, "second.dtype", spec.second.dtype, need)
+    temperature = spec.head.temperature
+    _demand(temperature > 0, "head.temperature", temperature, "above 0")
+
+
+def _demand(holds: bool, field: str, value, need: str) -> None:
+    if not holds:
+        raise UserError(f"DualEncoderSpec.{field} is {value!r}; it must be {need}")
