@@ -330,7 +330,7 @@ def load_run(name: str) -> Run:
             f"{workdir} measured no held-out loss, so none of its checkpoints is the best; train "
             "with --loop.eval_every, or leave @best away"
         )
-    found = checkpoints.restore(program.shapes, program.shardings, step)
+    found = checkpoints.restore(program.shapes, program.shardings, step, only="params")
     checkpoints.close()
     if found is None:
         raise UserError(f"{workdir} has no checkpoint yet; let `biofm train` reach one")

@@ -32,7 +32,8 @@ class Restored:
 
     Attributes:
         step: steps done when it was saved.
-        state: the tree that was asked for, on the devices that were asked for.
+        state: the tree that was asked for, on the devices that were asked for. Where only one
+            field was asked for, the leaves of the others are Ellipsis.
         record: the JSON that was saved with it (`data`: the iterator's state, `experiment`).
         skipped: newer steps that could not be read, with the reason.
     """
@@ -120,13 +121,17 @@ class Checkpoints:
         self.wait()
         self._manager.close()
 
-    def restore(self, shapes, shardings, step: int | None = None) -> Restored | None:
+    def restore(
+        self, shapes, shardings, step: int | None = None, only: str | None = None
+    ) -> Restored | None:
         """Read the newest whole checkpoint, or the one of a given step.
 
         Args:
             shapes: tree of ShapeDtypeStructs; its structure must be the saved one.
             shardings: the same tree of shardings: any mesh, not only the writer's.
             step: a certain checkpoint.
+            only: the one field of a `TrainState` to read. "params" are a third of what Adam
+                keeps, and all that a use of the model needs.
 
         Returns:
             What was read, or None where the folder holds no checkpoint.
@@ -135,16 +140,23 @@ class Checkpoints:
             CheckpointError: there are checkpoints, and none can be read.
         """
         candidates = self._agreed(self.steps()[::-1]) if step is None else [step]
+        wanted = jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            shapes,
+            shardings,
+        )
+        if only is not None:
+            wanted = _only(wanted, only)
         skipped = {}
         for candidate in candidates:
             state = record = reason = None
             try:
-                state, record = self._read(candidate, shapes, shardings)
+                state, record = self._read(candidate, wanted)
             except Exception as error:  # Orbax and TensorStore raise many kinds for a bad file
                 reason = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
             # Each process reads its own part: one that could not is an answer for all.
             reason = next((said for said in hosts.share("restore", reason) if said), None)
-            if reason is None and np.asarray(checksum(state)).tolist() != record["checksum"]:
+            if reason is None and not _unchanged(state, record["checksum"]):
                 reason = "the checksum of the arrays is not the one that was saved"
             if reason is not None:
                 log.warning("checkpoint %s/%s is damaged: %s", self.folder, candidate, reason)
@@ -160,17 +172,12 @@ class Checkpoints:
             )
         return None
 
-    def _read(self, step, shapes, shardings):
+    def _read(self, step, wanted):
         """This process's part of the state, and the record.
 
         Read through the handlers: the manager waits for all processes after a read, also for
         one that could not read and has gone on.
         """
-        wanted = jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            shapes,
-            shardings,
-        )
         restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
         state = ocp.PyTreeCheckpointHandler(use_compression=False).restore(
             self.folder / str(step) / "state",
@@ -250,6 +257,21 @@ def _digest(record: dict) -> str:
 def _check_digest(record: dict) -> None:
     if record.get("digest", _digest(record)) != _digest(record):
         raise CheckpointError("the record beside the arrays is not the one that was saved")
+
+
+def _only(tree, name: str):
+    """A dataclass with Orbax's mark for "leave this away" in all fields but one."""
+    others = {f.name: getattr(tree, f.name) for f in dataclasses.fields(tree) if f.name != name}
+    return dataclasses.replace(tree, **jax.tree.map(lambda _: ocp.PLACEHOLDER, others))
+
+
+def _unchanged(state, saved: list[int]) -> bool:
+    """Whether the arrays that were read have the checksums that were saved with the whole state."""
+    leaves = jax.tree.leaves(state)
+    if len(leaves) != len(saved):
+        return False
+    read = [i for i, leaf in enumerate(leaves) if leaf is not ocp.PLACEHOLDER]
+    return np.asarray(checksum([leaves[i] for i in read])).tolist() == [saved[i] for i in read]
 
 
 @jax.jit

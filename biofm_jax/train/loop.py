@@ -281,16 +281,16 @@ class _Run:
         """Bring the metrics of the pending steps to the host, check them, log the due ones."""
         if not self.pending:
             return
-        steps, metrics, hosts = zip(*self.pending, strict=True)
+        steps, metrics, batches = zip(*self.pending, strict=True)
         self.pending.clear()
         fetched = jax.device_get(metrics)
         if self.tokens:
             now = time.monotonic()
             self.rate, self.tokens, self.since = self.tokens / (now - self.since), 0, now
-        for step, values, host in zip(steps, fetched, hosts, strict=True):
+        for step, values, batch in zip(steps, fetched, batches, strict=True):
             values = {name: float(value) for name, value in values.items()}
             loss = values["loss"]
-            if not self.nonfinite.passed(step, values, self.batches.names(host), self.saved):
+            if not self.nonfinite.passed(step, values, self.batches.names(batch), self.saved):
                 values = {"weight": values["weight"]}  # NaN is no JSON, and no point of a curve
             if step in self.measured:
                 values["validation_loss"] = self.measured.pop(step)

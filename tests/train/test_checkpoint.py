@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorstore
 from jax.sharding import NamedSharding, PartitionSpec
 from toy_batches import batch_for, program
 
-from biofm_jax.train.checkpoint import CheckpointError, Checkpoints, checksum
+from biofm_jax.train.checkpoint import CheckpointError, Checkpoints, _digest, checksum
 from biofm_jax.train.mesh import MeshSpec
 
 
@@ -133,6 +134,56 @@ def test_restored_onto_another_mesh_the_next_loss_is_the_same(tmp_path):
     _, got = other.step(found.state, other.put(batch_for("masked", seed=1)))
     assert float(got["loss"]) == pytest.approx(float(want["loss"]), rel=1e-5)
     assert float(got["gradient_norm"]) == pytest.approx(float(want["gradient_norm"]), rel=1e-5)
+
+
+def read_from_disk(read):
+    """The result of a function, and the bytes that it read from files."""
+
+    def so_far():
+        name = "/tensorstore/kvstore/file/bytes_read"
+        return tensorstore.experimental_collect_matching_metrics(name)[0]["values"][0]["value"]
+
+    before = so_far()
+    return read(), so_far() - before
+
+
+def test_parameters_alone_are_read_by_another_mesh(tmp_path):
+    toy, other = program("masked", sizes=(1, 8, 1, 1)), program("masked")
+    state, _ = toy.step(toy.start(), batch_for("masked"))
+    want, kept = jax.device_get(state.params), jax.device_get(state.opt_state)
+    writer = Checkpoints(tmp_path)
+    writer.save(1, state, record_of(1))
+    writer.close()
+
+    checkpoints, where = Checkpoints(tmp_path), (other.built.shapes, other.built.shardings)
+    found, few = read_from_disk(lambda: checkpoints.restore(*where, only="params"))
+    assert_bitwise(found.state.params, want)
+    assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves(found.state.params))
+    assert found.record["data"] == record_of(1)["data"]
+    # Nothing else was made: neither moments nor the step.
+    assert {type(leaf) for leaf in jax.tree.leaves(found.state.opt_state)} == {type(...)}
+    assert found.state.step is ...
+    # Nor read: Adam's moments are twice the parameters, less blocks of zeros, which are no files.
+    whole, all_ = read_from_disk(lambda: checkpoints.restore(*where))
+    assert_bitwise(whole.state.opt_state, kept)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(want))
+    assert all_ - few > 1.5 * size and few < 1.5 * size
+
+
+def test_of_parameters_alone_too_a_flipped_bit_is_noticed(tmp_path):
+    toy = program("masked")
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, toy.start(), record_of(1))
+    checkpoints.wait()
+    record = tmp_path / "1" / "record" / "metadata"
+    saved = json.loads(record.read_text())
+    first = 2  # behind `step` and `seed` come the parameters
+    saved["checksum"][first] ^= 1
+    saved["digest"] = _digest(saved)
+    record.write_text(json.dumps(saved))
+    with pytest.raises(CheckpointError, match="checksum of the arrays"):
+        checkpoints.restore(toy.built.shapes, toy.built.shardings, only="params")
+    checkpoints.close()
 
 
 class TestDamage:
