@@ -179,6 +179,13 @@ def repurpose(arguments: list[str]) -> int:
     return cli_repurpose.repurpose(arguments)
 
 
+def trial(arguments: list[str]) -> int:
+    """Predict outcomes of clinical trials and say which sentence or drug moved each one."""
+    from biofm_jax import cli_trial
+
+    return cli_trial.trial(arguments)
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
     """Write the results and runs under some folders to one HTML page and a Markdown table.
@@ -217,6 +224,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "embed": cli_models.embed,
     "generate": cli_models.generate,
     "repurpose": repurpose,
+    "trial": trial,
     "report": report,
     "data": data,
     "import": cli_models.import_,

@@ -36,10 +36,11 @@ ROOMS = (
         "cli_data",
         "publishing",
         "repurposing",
+        "trials",
         "parity",
     ),
     ("cli_output",),
-    ("cli_models", "cli_plan", "cli_repurpose"),
+    ("cli_models", "cli_plan", "cli_repurpose", "cli_trial"),
     ("cli",),
 )
 

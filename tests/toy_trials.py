@@ -5,6 +5,8 @@ import gzip
 import io
 import json
 
+from biofm_jax.data.admet import SETS
+
 CRITERIA = """
         Inclusion Criteria:
 
@@ -93,3 +95,22 @@ def write_json(path, value):
     """A JSON file."""
     path.write_text(json.dumps(value))
     return path
+
+
+def write_benchmark(root, train=48, valid=24, test=24):
+    """A data root with the files of TOP and MoleculeNet that the trials need."""
+    folder = root / "drug" / "trial_outcome_phase1"
+    first = 1
+    for part, count in (("train", train), ("valid", valid), ("test", test)):
+        lines = rows(count, first)
+        write_top(folder / f"phase_I_{part}.csv.gz", lines)
+        first += count
+    said = [{"nctid": line["nctid"], "prediction": "0.6"} for line in lines]
+    write_top(folder / "HINT_released_predictions_phase_I_test.csv.gz", said)
+    smiles = [*DRUGS.values(), "CCCCO", "c1ccccc1", "not a molecule"]
+    for name, columns in SETS:
+        lines = [
+            {"smiles": text, **dict.fromkeys(columns, f"{i % 2}")} for i, text in enumerate(smiles)
+        ]
+        write_top(root / "drug" / "moleculenet" / f"{name}.csv.gz", lines)
+    return root

@@ -17,7 +17,7 @@ from biofm_jax.adapt.probe import FEWEST_VALIDATION_LABELS
 from biofm_jax.data.admet import AdmetMolecules
 from biofm_jax.data.icd10 import Hierarchy
 from biofm_jax.data.in_memory import example_batches
-from biofm_jax.data.molecule_graph import AtomTokenizer, molecule_graph
+from biofm_jax.data.molecule_graph import AtomTokenizer
 from biofm_jax.data.trial import Trial
 from biofm_jax.data.trial_batches import TrialData, TrialStore
 from biofm_jax.errors import UserError
@@ -202,10 +202,9 @@ def pretrain_admet(
             f"model.admet {outcomes.model.admet} are {sum(outcomes.model.admet)} labels, and the "
             f"molecules have {molecules.labels.shape[1]}"
         )
-    graphs = [molecule_graph(smiles) for smiles in molecules.smiles]
-    fits = np.array([len(graph) <= outcomes.data.atoms for graph in graphs])
+    fits = np.array([len(graph) <= outcomes.data.atoms for graph in molecules.graphs])
     batches = example_batches(
-        [graph for graph, small in zip(graphs, fits) if small],
+        [graph for graph, small in zip(molecules.graphs, fits) if small],
         AtomTokenizer().vocabulary,
         max_tokens=outcomes.data.atoms,
         segments=MOLECULES,

@@ -16,7 +16,9 @@ import numpy as np
 from jaxtyping import Float
 
 from biofm_jax.data.bad_records import BadText
-from biofm_jax.data.trial import smiles_of
+from biofm_jax.data.graphs import GraphExample
+from biofm_jax.data.molecule import canonical_smiles
+from biofm_jax.data.molecule_graph import molecule_graph
 from biofm_jax.errors import UserError
 
 TOX21 = ("NR-AR", "NR-AR-LBD", "NR-AhR", "NR-Aromatase", "NR-ER", "NR-ER-LBD",
@@ -38,11 +40,13 @@ class AdmetMolecules:
 
     Attributes:
         smiles: n canonical SMILES, each once.
+        graphs: of each.
         labels: (n, k) 0 or 1, nan where it was not measured.
         bad: molecules that rdkit rejects, or that are no graphs.
     """
 
     smiles: tuple[str, ...]
+    graphs: tuple[GraphExample, ...]
     labels: Float[np.ndarray, "n k"]
     bad: int
 
@@ -54,6 +58,7 @@ def read_admet(folder: Path) -> AdmetMolecules:
         UserError: a file or a column is missing, or a cell is no number.
     """
     found: dict[str, np.ndarray] = {}
+    graphs: list[GraphExample] = []
     bad = column = 0
     for name, wanted in SETS:
         path = folder / f"{name}.csv.gz"
@@ -71,10 +76,14 @@ def read_admet(folder: Path) -> AdmetMolecules:
             middle = np.nanmedian(values, axis=0)
             values = np.where(np.isnan(values), np.nan, values > middle)
         for row, labels in zip(rows, values):
-            faults: list[BadText] = []
-            for smiles in smiles_of([row["smiles"]], "smiles", faults):
-                line = found.setdefault(smiles, np.full(len(LABELS), np.nan))
-                line[column : column + len(wanted)] = labels
-            bad += len(faults)
+            try:
+                smiles = canonical_smiles(row["smiles"])
+                if smiles not in found:
+                    graphs.append(molecule_graph(smiles))
+            except BadText:
+                bad += 1
+                continue
+            line = found.setdefault(smiles, np.full(len(LABELS), np.nan))
+            line[column : column + len(wanted)] = labels
         column += len(wanted)
-    return AdmetMolecules(tuple(found), np.array(list(found.values())), bad)
+    return AdmetMolecules(tuple(found), tuple(graphs), np.array(list(found.values())), bad)

@@ -38,8 +38,8 @@ def molecule_row(smiles: Sequence[str], atoms: int, molecules: int) -> tuple[Bat
         molecules: s, most of them.
 
     Returns:
-        A batch without its leading axis: tokens, segment_ids, positions (t,), examples (s,) and
-        the graph; and how many molecules did not fit.
+        A batch without its leading axis: tokens, segment_ids, positions (t,), examples (s,), the
+        molecule's number among `smiles`, and the graph; and how many molecules did not fit.
     """
     pad = AtomTokenizer().vocabulary.pad
     tokens, segments, positions = np.full(atoms, pad, np.int32), *np.zeros((2, atoms), np.int32)
@@ -47,7 +47,7 @@ def molecule_row(smiles: Sequence[str], atoms: int, molecules: int) -> tuple[Bat
     edges = np.zeros((EDGES_PER_ATOM * atoms, 2), np.int32)
     bonds = np.zeros((EDGES_PER_ATOM * atoms, len(BOND_FEATURES)), np.int32)
     examples, at, edge, slot = np.full(molecules, -1, np.int32), 0, 0, 0
-    for text in smiles:
+    for number, text in enumerate(smiles):
         graph = _graph(text)
         if slot == molecules or at + len(graph) > atoms:
             continue
@@ -55,7 +55,7 @@ def molecule_row(smiles: Sequence[str], atoms: int, molecules: int) -> tuple[Bat
         tokens[here], segments[here] = graph.ids, slot + 1
         positions[here], features[here] = np.arange(len(graph)), graph.features
         edges[there], bonds[there] = graph.edges.astype(np.int32) + at, graph.bonds
-        examples[slot] = slot
+        examples[slot] = number
         at, edge, slot = at + len(graph), edge + len(graph.edges), slot + 1
     batch = Batch(tokens, segments, positions, examples, graph=Graph(features, edges, bonds))
     return batch, len(smiles) - slot
@@ -77,8 +77,9 @@ def sentence_row(
         segments: s, most sentences.
 
     Returns:
-        A batch without its leading axis: tokens, segment_ids, positions (t,), examples (s,); the
-        (s,) sides, as of `TrialBatch`; and how many sentences did not fit.
+        A batch without its leading axis: tokens, segment_ids, positions (t,), examples (s,), the
+        sentence's number among inclusion and then exclusion; the (s,) sides, as of `TrialBatch`;
+        and how many sentences did not fit.
     """
     vocabulary = words.vocabulary
     parts = [
@@ -89,10 +90,11 @@ def sentence_row(
     positions, examples = np.zeros(tokens, np.int32), np.full(segments, -1, np.int32)
     sides, at, slot = np.zeros(segments, np.int32), 0, 0
     for side, (part, count) in enumerate(zip(parts, kept), 1):
-        for ids in part[:count]:
+        first = 0 if side == 1 else len(parts[0])
+        for number, ids in enumerate(part[:count], first):
             here = slice(at, at + len(ids))
             row[here], segment[here], positions[here] = ids, slot + 1, np.arange(len(ids))
-            examples[slot], sides[slot] = slot, side
+            examples[slot], sides[slot] = number, side
             at, slot = at + len(ids), slot + 1
     return Batch(row, segment, positions, examples), sides, sum(map(len, parts)) - sum(kept)
 
