@@ -15,7 +15,6 @@ from biofm_jax.trials import (
     explained_rows,
     explanations,
     judged,
-    load_trial_experiment,
     predictions,
     scored,
 )
@@ -28,8 +27,8 @@ def trial(arguments: list[str]) -> int:
         raise UserError("give --trial NCT..., --trials FILE, or --evaluate True")
     if options.out is not None and options.out.suffix != ".json":
         raise UserError(f"--out {options.out} must end in .json")
-    run = TrialRun(load_trial_experiment(options.experiment), options.workdir, not options.json)
-    trials = asked_trials(run, options)
+    run = TrialRun(options)
+    trials = asked_trials(run)
     if options.evaluate:
         _evaluate(run, options)
     if options.trials is None and not options.trial:
@@ -59,8 +58,8 @@ def trial(arguments: list[str]) -> int:
 
 
 def _evaluate(run: TrialRun, options: Trials) -> None:
-    rows = judged(run, options, lambda line: ERR.print(line, highlight=False))
-    table = scored(rows, run.experiment.tasks[0], options.workdir)
+    rows = judged(run, lambda line: ERR.print(line, highlight=False))
+    table = scored(rows, run.tasks[0], options.workdir)
     if options.json:
         header, cells = rows_to_table(rows)
         lines = [dict(zip(header, line, strict=True)) for line in cells]

@@ -4,7 +4,6 @@ import dataclasses
 import io
 import json
 import math
-import runpy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,28 +37,13 @@ from biofm_jax.evaluate.table import Row
 from biofm_jax.evaluate.task import data_file, get_task
 from biofm_jax.evaluate.tasks.trial import PARTS
 from biofm_jax.evaluate.trial_scores import released_predictions, success_scores
+from biofm_jax.experiment import Experiment, load_experiment
 from biofm_jax.files import write_whole
 from biofm_jax.interpret.trial_occlusion import Explained, explain
+from biofm_jax.models.trial_outcome import TrialOutcomeSpec
 
 RECORD, MODEL, SCORES, CURVE = "trial.json", "model.safetensors", "scores.json", "risk_coverage.png"
 JSON_ENDINGS = (".json", ".jsonl", ".ndjson")
-
-
-@dataclasses.dataclass(frozen=True)
-class TrialExperiment:
-    """A run on trials of the TOP benchmark.
-
-    Attributes:
-        criteria: masked language modelling of the training trials' sentences.
-        admet: labels of molecules that the ADMET nodes are pretrained on.
-        outcomes: the model, its data, and how outcomes are learned.
-        tasks: what it is judged on.
-    """
-
-    criteria: Step
-    admet: Step
-    outcomes: Outcomes
-    tasks: tuple[str, ...] = ("trial/phase1", "trial/phase1_auprc")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +58,8 @@ class Trials:
             API, version 2); by default TOP's test part.
         trial: numbers of trials among them, such as NCT01288573: which sentence, drug or code
             moved the prediction.
+        criteria: masked language modelling of the training trials' sentences.
+        admet: learning of molecules' labels, for the ADMET nodes.
         workdir: of pretraining and model, which go on where they stopped.
         top: lines of a table.
         out: JSON file for predictions and explanations, with all parts.
@@ -87,6 +73,8 @@ class Trials:
     evaluate: bool = False
     trials: Path | None = None
     trial: tuple[str, ...] = ()
+    criteria: Step = Step()
+    admet: Step = Step()
     workdir: Path = Path("runs/trial")
     top: int = 12
     out: Path | None = None
@@ -96,24 +84,20 @@ class Trials:
     json: bool = False
 
 
-def load_trial_experiment(name: str) -> TrialExperiment:
-    """Read `file.py` or `file.py:variant`; the file ends in `trial_experiment = ...`.
+def load_trial_experiment(name: str) -> Experiment:
+    """Read `file.py` or `file.py:variant`, an experiment on trials.
 
     Raises:
-        UserError: no such file or variant, or it defines no experiment.
+        UserError: no such file or variant, or an experiment of another modality.
     """
-    path, _, variant = name.partition(":")
-    if not Path(path).is_file():
-        raise UserError(f"there is no experiment file {path}")
-    found = runpy.run_path(path)
-    experiment, variants = found.get("trial_experiment"), found.get("variants", {})
-    if not isinstance(experiment, TrialExperiment):
-        raise UserError(f"{path} must define `trial_experiment = TrialExperiment(...)`")
-    if variant and variant not in variants:
-        raise UserError(f"{path} has no variant {variant!r}; it has {', '.join(variants)}")
-    chosen = variants[variant] if variant else experiment
-    chosen.outcomes.check()
-    return chosen
+    experiment = load_experiment(name)
+    if not isinstance(experiment.model, TrialOutcomeSpec):
+        raise UserError(
+            f"{name} is of {experiment.data.kind}, not of trials; see "
+            "experiments/drug_discovery/hint_supervised.py"
+        )
+    experiment.check(devices=1)
+    return experiment
 
 
 def benchmark(root: Path | None = None) -> dict[str, tuple[Trial, ...]]:
@@ -129,27 +113,32 @@ class TrialRun:
         UserError: the workdir belongs to another experiment, or data are missing.
     """
 
-    def __init__(self, experiment: TrialExperiment, workdir: Path, show: bool = True):
-        self.experiment, self.workdir, self.show = experiment, workdir, show
+    def __init__(self, options: Trials):
+        self.options, self.workdir, self.show = options, options.workdir, not options.json
+        experiment = load_trial_experiment(options.experiment)
+        self.outcomes = Outcomes(
+            experiment.model, experiment.data, experiment.optimizer, experiment.loop
+        )
+        self.tasks = experiment.tasks
         self.parts = benchmark()
-        record, own = workdir / RECORD, specs.encode(experiment)
-        own.pop("tasks")
-        if record.exists() and json.loads(record.read_text())["experiment"] != own:
+        record = self.workdir / RECORD
+        steps = (self.outcomes, options.criteria, options.admet)
+        own = [specs.encode(part) for part in steps]
+        if record.exists() and json.loads(record.read_text())["steps"] != own:
             raise UserError(
-                f"{workdir} belongs to another experiment; choose another --workdir, or give the "
-                "same options to go on with that one"
+                f"{self.workdir} belongs to another experiment; choose another --workdir, or give "
+                "the same options to go on with that one"
             )
-        write_whole(record, json.dumps({"experiment": own, **provenance()}, indent=1) + "\n")
+        write_whole(record, json.dumps({"steps": own, **provenance()}, indent=1) + "\n")
         self._pretrained: Mapping[str, Any] | None = None
 
     def pretrained(self) -> Mapping[str, Any]:
         """Parts of the model that learned words and labels of molecules."""
         if self._pretrained is None:
-            given, folder = self.experiment, self.workdir
+            given, folder, outcomes = self.options, self.workdir, self.outcomes
             molecules = read_admet(data_file(None, "drug/moleculenet/esol.csv.gz").parent)
-            outcomes, train = given.outcomes, self.parts["train"]
             words = pretrain_criteria(
-                outcomes, given.criteria, train, folder / "criteria", self.show
+                outcomes, given.criteria, self.parts["train"], folder / "criteria", self.show
             )
             labels = pretrain_admet(outcomes, given.admet, molecules, folder / "admet", self.show)
             self._pretrained = {"criteria": words, **labels}
@@ -159,16 +148,17 @@ class TrialRun:
         """The model of seed 0, learned from the training part and chosen on the validation part."""
         path = self.workdir / MODEL
         if not path.exists():
-            train, data = self.parts["train"], self.experiment.outcomes.data
+            train, data = self.parts["train"], self.outcomes.data
             codes = Hierarchy.of(code for trial in train for code in trial.codes)
             stores = [data.store(self.parts[part], codes) for part in ("train", "valid")]
-            outcomes = self.experiment.outcomes
-            made = train_outcomes(outcomes, stores[0], 0, self.pretrained(), stores[1], self.show)
+            made = train_outcomes(
+                self.outcomes, stores[0], 0, self.pretrained(), stores[1], self.show
+            )
             save_model(path, made)
         return load_model(path)
 
 
-def judged(run: TrialRun, options: Trials, progress: Callable[[str], None]) -> list[Row]:
+def judged(run: TrialRun, progress: Callable[[str], None]) -> list[Row]:
     """The rows of every task: the model, its control, the floor; the model of seed 0 is kept."""
     records = {trial.id: trial for part in run.parts.values() for trial in part}
 
@@ -177,17 +167,16 @@ def judged(run: TrialRun, options: Trials, progress: Callable[[str], None]) -> l
         if seed == 0 and not (run.workdir / MODEL).exists():
             save_model(run.workdir / MODEL, model)
 
-    outcomes = run.experiment.outcomes
-    tuned = trial_adapter(outcomes, records, lambda seed: run.pretrained(), keep, run.show)
-    control = trial_adapter(outcomes, records, lambda seed: None, show=run.show)
+    tuned = trial_adapter(run.outcomes, records, lambda seed: run.pretrained(), keep, run.show)
+    control = trial_adapter(run.outcomes, records, lambda seed: None, show=run.show)
     contender = Contender(run.workdir.name, "tuned", _remembered(tuned), _remembered(control))
     rows = []
-    for task in run.experiment.tasks:
+    for task in run.tasks:
         rows += rows_beside_baselines(
             get_task(task),
             contender,
-            seeds=range(options.seeds),
-            out=options.results,
+            seeds=range(run.options.seeds),
+            out=run.options.results,
             progress=progress,
         )
     return rows
@@ -240,13 +229,13 @@ def scored(rows: Sequence[Row], task: str, workdir: Path) -> list[dict]:
     return table
 
 
-def asked_trials(run: TrialRun, options: Trials) -> tuple[Trial, ...]:
+def asked_trials(run: TrialRun) -> tuple[Trial, ...]:
     """The trials to predict.
 
     Raises:
         UserError: as the readers, or a number that is not among the trials.
     """
-    found = run.parts["test"]
+    found, options = run.parts["test"], run.options
     if options.trials is not None:
         given = {"tolerance": options.tolerance}
         if file_ending(options.trials) in JSON_ENDINGS:

@@ -8,10 +8,11 @@ import pytest
 from toy_trials import DRUGS, row, study, write_benchmark, write_json, write_top
 
 from biofm_jax import cli
-from biofm_jax.adapt.trial_outcome import grafted, pretrain_admet
+from biofm_jax.adapt.trial_outcome import Outcomes, Step, grafted, pretrain_admet
 from biofm_jax.adapt.trial_store import load_model, save_model
 from biofm_jax.data.admet import COUNTS, LABELS, read_admet
 from biofm_jax.data.criteria import Criteria
+from biofm_jax.data.protein import ProteinData
 from biofm_jax.data.trial import read_top
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.task import get_task
@@ -33,14 +34,14 @@ def toy(tmp_path_factory):
     """A data root whose drug tells the outcome, and an experiment long enough to learn it."""
     folder = tmp_path_factory.mktemp("toy")
     write_benchmark(folder / "data")
-    experiment = folder / "toy.py"
-    experiment.write_text(
+    (folder / "toy.py").write_text(
         "import dataclasses, runpy\n"
-        f"small = runpy.run_path({str(ROOT / FILE)!r})['variants']['smoke']\n"
-        "rate = dataclasses.replace(small.outcomes.optimizer, learning_rate=1e-2, warmup=2)\n"
-        "outcomes = dataclasses.replace(small.outcomes, epochs=12, optimizer=rate)\n"
-        "trial_experiment = dataclasses.replace(\n"
-        "    small, outcomes=outcomes, tasks=('trial/phase1',)\n)\n"
+        f"found = runpy.run_path({str(ROOT / FILE)!r})\n"
+        "small = found['variants']['smoke'](found['experiment'])\n"
+        "rate = dataclasses.replace(small.optimizer, learning_rate=1e-2)\n"
+        "loop = dataclasses.replace(small.loop, steps=30, batch_size=16, eval_every=10)\n"
+        "experiment = dataclasses.replace(\n"
+        "    small, optimizer=rate, loop=loop, tasks=('trial/phase1',)\n)\n"
     )
     return folder
 
@@ -50,6 +51,8 @@ def command(toy):
     return [
         *("trial", str(toy / "toy.py"), "--workdir", str(toy / "w")),
         *("--results", str(toy / "results")),
+        *("--criteria.loop.steps", "2", "--criteria.loop.batch_size", "4"),
+        *("--admet.loop.steps", "2", "--admet.loop.batch_size", "4"),
     ]
 
 
@@ -179,10 +182,11 @@ def test_labels_of_molecules_are_joined_by_molecule(toy):
     assert not np.isnan(found.labels).any()
     with pytest.raises(UserError, match=r"esol.csv.gz does not exist"):
         read_admet(toy)
-    outcomes = load_trial_experiment(f"{FILE}:smoke").outcomes
-    model = dataclasses.replace(outcomes.model, admet=(1, 0, 0, 0, 0))
+    experiment = load_trial_experiment(f"{FILE}:smoke")
+    model = dataclasses.replace(experiment.model, admet=(1, 0, 0, 0, 0))
+    outcomes = Outcomes(model, experiment.data, experiment.optimizer, experiment.loop)
     with pytest.raises(UserError, match="are 1 labels, and the molecules have 15"):
-        pretrain_admet(dataclasses.replace(outcomes, model=model), None, found)
+        pretrain_admet(outcomes, Step(), found)
 
 
 def test_a_pretraining_of_another_size_is_refused():
@@ -193,12 +197,21 @@ def test_a_pretraining_of_another_size_is_refused():
         grafted(params, {"molecule": {"w": np.ones(4)}})
 
 
-def test_the_experiment_fits_its_data():
-    outcomes = load_trial_experiment(FILE).outcomes
-    data = dataclasses.replace(outcomes.data, words=64)
-    with pytest.raises(UserError, match=r"set model\.criteria\.vocabulary=69"):
-        dataclasses.replace(outcomes, data=data).check()
-    with pytest.raises(UserError, match="must define `trial_experiment"):
+def test_model_and_data_fit(toy, tmp_path):
+    experiment = load_trial_experiment(FILE)
+    data = dataclasses.replace(experiment.data, words=64)
+    with pytest.raises(UserError, match=r"set --model\.criteria\.vocabulary 69"):
+        dataclasses.replace(experiment, data=data).check(1)
+    with pytest.raises(UserError, match="reads trials, and ProteinData has none"):
+        dataclasses.replace(experiment, data=ProteinData()).check(1)
+    with pytest.raises(UserError, match="a trial is not cut"):
+        experiment.model.check(experiment.data, (1, 1, 1, 2))
+    path = toy / "data/drug/trial_outcome_phase1/phase_I_train.csv.gz"
+    store = dataclasses.replace(data, path=str(path), valid_path="").open()
+    few = dataclasses.replace(experiment.model, nodes=3)
+    with pytest.raises(UserError, match=r"set --model\.nodes 15 or more"):
+        few.check_opened(store)
+    with pytest.raises(UserError, match="is of molecule, not of trials"):
         load_trial_experiment("experiments/drug_discovery/smiles_masked.py")
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,33 +55,14 @@ class Outcomes:
         model: HINT.
         data: the shapes of a batch.
         optimizer: optimizer and schedule.
-        epochs: passes over the training trials; the one with the lowest validation loss is kept.
-        batch_size: trials.
+        loop: length; batch_size is in trials. Of the points where the held-out loss is measured
+            the best is kept.
     """
 
-    model: TrialOutcomeSpec = TrialOutcomeSpec()
-    data: TrialData = TrialData()
-    optimizer: OptimizerSpec = OptimizerSpec(learning_rate=1e-3, warmup=20)
-    epochs: int = 6
-    batch_size: int = 32
-
-    def check(self, hierarchy: Hierarchy | None = None) -> None:
-        """Refuse a model that does not fit the data.
-
-        Raises:
-            UserError: names the field and the number that fits.
-        """
-        size = self.data.tokenizer().vocabulary.size
-        if size != self.model.criteria.vocabulary:
-            raise UserError(
-                f"model.criteria.vocabulary is {self.model.criteria.vocabulary}, but data.words "
-                f"{self.data.words} makes {size} tokens; set model.criteria.vocabulary={size}"
-            )
-        if hierarchy is not None and len(hierarchy.nodes) > self.model.nodes:
-            raise UserError(
-                f"model.nodes is {self.model.nodes}, but the ICD-10 codes of the training trials "
-                f"have {len(hierarchy.nodes)} nodes; set model.nodes to that or more"
-            )
+    model: TrialOutcomeSpec
+    data: TrialData
+    optimizer: OptimizerSpec
+    loop: LoopSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +137,6 @@ def pretrain_criteria(
         workdir: of the run, which goes on where it stopped.
         show: progress.
     """
-    outcomes.check()
     words, data = outcomes.data.tokenizer(), outcomes.data
     sides = ((trial.criteria.inclusion, trial.criteria.exclusion) for trial in trials)
     texts = list(dict.fromkeys(text for pair in sides for side in pair for text in side))
@@ -264,26 +243,22 @@ def train_outcomes(
         train: trials to learn from; their hierarchy is the model's.
         seed: of parameters, order and dropout.
         pretrained: parts of the parameters, as of `grafted`; None: all are random.
-        valid: trials to choose the epoch on; None or too few: the last one.
+        valid: trials to choose the point to stop at on; None or too few: the last one.
         show: progress.
     """
-    outcomes.check(train.hierarchy)
+    outcomes.model.check_opened(train)
     model = outcomes.model.build()
     params = jax.jit(model.init)(jax.random.key(seed), None)
     if pretrained is not None:
         params = grafted(params, pretrained)
-    size = min(outcomes.batch_size, len(train))
-    epoch = math.ceil(len(train) / size)
+    size = min(outcomes.loop.batch_size, len(train))
     known = 0 if valid is None else int(valid.arrays.weights.sum())
-    choosing = known >= FEWEST_VALIDATION_LABELS
-    step = Step(
-        outcomes.optimizer,
-        LoopSpec(
-            steps=outcomes.epochs * epoch,
-            batch_size=size,
-            seed=seed,
-            eval_every=epoch if choosing else 0,
-        ),
+    choosing = known >= FEWEST_VALIDATION_LABELS and outcomes.loop.eval_every > 0
+    loop = dataclasses.replace(
+        outcomes.loop,
+        batch_size=size,
+        seed=seed,
+        eval_every=outcomes.loop.eval_every if choosing else 0,
     )
 
     def held_out():
@@ -293,9 +268,9 @@ def train_outcomes(
 
     done = _run(
         model,
-        Supervised("binary").build(outcomes.data.tokenizer().vocabulary),
+        Supervised("binary").build(outcomes.data.vocabulary),
         outcomes.data.batches(train, batch_size=size, seed=seed),
-        step,
+        Step(outcomes.optimizer, loop),
         None,
         "outcomes",
         params=params,

@@ -3,16 +3,17 @@
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import ClassVar
 
 import jax
 import numpy as np
 
 from biofm_jax.array_types import AnyArray
+from biofm_jax.data.api import DataSpec
 from biofm_jax.data.batch import Batch
 from biofm_jax.data.criteria import Criteria, HashedWords
 from biofm_jax.data.icd10 import DEPTH, Hierarchy
+from biofm_jax.data.sequence import expanded
+from biofm_jax.data.tokenizers import Vocabulary
 from biofm_jax.data.trial import Trial, read_top
 from biofm_jax.data.trial_arrays import molecule_row, sentence_row, spread
 from biofm_jax.errors import UserError
@@ -107,41 +108,48 @@ class TrialStore:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrialData:
-    """Trials of TOP's CSV layout, and the shapes that they are cut to.
-
-    Attributes:
-        path: the training trials.
-        valid_path: trials that are held out, for the held-out loss; none: no such loss.
-        tolerance: share of bad records, 0 to 1, with which reading goes on.
-        max_tokens: t, words of a trial's criteria. Of longer texts each side keeps its share of
-            the first sentences.
-        sentence: most words of a sentence, cls and eos included.
-        segments: s, most sentences.
-        atoms: of all molecules of a trial; what does not fit is left out, the first one first.
-        molecules: most molecules.
-        codes: c, most ICD-10 codes; of more, evenly spread ones.
-        words: buckets of `HashedWords`.
-    """
+class TrialData(DataSpec):
+    """Clinical trials of TOP's CSV layout."""
 
     path: str = ""
+    """The training trials; `$BIOFM_DATA/...` is expanded."""
     valid_path: str = ""
+    """Trials that are held out, for the held-out loss; none: no such loss."""
     tolerance: float = 0.0
+    """Share of bad records, 0 to 1, with which reading goes on."""
     max_tokens: int = 384
+    """Words of a trial's criteria (t). Of longer texts inclusion and exclusion keep their first
+    sentences, in proportion."""
     sentence: int = 32
+    """Most words of a sentence, cls and eos included."""
     segments: int = 40
+    """Most sentences (s)."""
     atoms: int = 192
+    """Of all molecules of a trial. A molecule that does not fit is left out."""
     molecules: int = 6
+    """Most molecules."""
     codes: int = 32
+    """Most ICD-10 codes (c); of more, evenly spread ones."""
     words: int = 4096
+    """Buckets of `HashedWords`."""
 
-    kind: ClassVar[str] = "trial"
-    views: ClassVar[int] = 0
+    kind = "trial"
+    unit = "words"
+
+    def __post_init__(self):
+        for name in ("max_tokens", "sentence", "segments", "atoms", "molecules", "codes", "words"):
+            if getattr(self, name) < 1 + (name == "sentence"):
+                raise UserError(f"data.{name} is {getattr(self, name)}; it must be larger")
 
     @property
     def holdout(self) -> float:
         """Above 0 where trials are held out."""
         return float(bool(self.valid_path))
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Of the words."""
+        return self.tokenizer().vocabulary
 
     def tokenizer(self) -> HashedWords:
         """Of the criteria."""
@@ -155,10 +163,12 @@ class TrialData:
         """
         if not self.path:
             raise UserError("data.path is empty: give a CSV file of trials in TOP's layout")
-        train, _ = read_top(Path(self.path), tolerance=self.tolerance)
+        train, _ = read_top(expanded(self.path, "data.path"), tolerance=self.tolerance)
         held: tuple[Trial, ...] = ()
         if self.valid_path:
-            held, _ = read_top(Path(self.valid_path), tolerance=self.tolerance)
+            held, _ = read_top(
+                expanded(self.valid_path, "data.valid_path"), tolerance=self.tolerance
+            )
         hierarchy = Hierarchy.of(code for trial in train for code in trial.codes)
         return self.store(train + held, hierarchy, len(held))
 
@@ -170,9 +180,6 @@ class TrialData:
             hierarchy: the codes that the model knows.
             held: how many are held out.
         """
-        for name in ("max_tokens", "sentence", "segments", "atoms", "molecules", "codes", "words"):
-            if getattr(self, name) < 1 + (name == "sentence"):
-                raise UserError(f"data.{name} is {getattr(self, name)}; it must be larger")
         rows, lost = [], {"molecules": 0, "codes": 0, "sentences": 0}
         for number, trial in enumerate(trials):
             molecules, left = molecule_row(trial.smiles, self.atoms, self.molecules)
@@ -212,16 +219,7 @@ class TrialData:
         epochs: int | None = None,
         holdout: bool = False,
     ) -> "TrialBatches":
-        """An iterator over trials, in a new order each epoch.
-
-        Args:
-            store: from `open` or `store`.
-            batch_size: trials of a batch, over all hosts.
-            seed: of the order.
-            share: rows of each batch that this host reads; None: all.
-            epochs: passes; None never ends. The last batch is filled with empty rows.
-            holdout: the trials held out, in their order, instead of the others.
-        """
+        """Trials in a new order each epoch, those held out in their own; see `DataSpec`."""
         train = np.arange(len(store) - store.held)
         rows = len(train) + np.arange(store.held) if holdout else train
         if not len(rows):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from biofm_jax.array_types import PyTree
 from biofm_jax.data.batch import Batch
 from biofm_jax.data.molecule_graph import ATOM_FEATURES, BOND_FEATURES
-from biofm_jax.data.trial_batches import TrialBatch
+from biofm_jax.data.trial_batches import TrialBatch, TrialData
 from biofm_jax.errors import UserError
 from biofm_jax.models import code_attention as codes
 from biofm_jax.models.api import Model, Outputs, constrain, gather
@@ -24,6 +24,7 @@ from biofm_jax.models.interaction_graph import (
     messages,
     node,
 )
+from biofm_jax.models.spec import ModelSpec, check_tokens
 from biofm_jax.models.transformer import TransformerSpec
 
 SIDES = 2  # inclusion and exclusion
@@ -31,7 +32,7 @@ ENCODERS = ("molecule", "criteria")
 
 
 @dataclasses.dataclass(frozen=True)
-class TrialOutcomeSpec:
+class TrialOutcomeSpec(ModelSpec):
     """HINT (Fu et al. 2022, Patterns 3:100445; its code has width 50, two highway layers).
 
     A trial's molecules are the mean of their vectors, its diseases that of their codes, its
@@ -50,6 +51,7 @@ class TrialOutcomeSpec:
         admet: number of labels of each of the five ADMET nodes.
         dropout: on the vectors of molecules, diseases and criteria, and behind each layer of
             messages, when training.
+        head: of the outcome, from the last node.
     """
 
     nodes: int = 2560
@@ -58,7 +60,7 @@ class TrialOutcomeSpec:
         features=ATOM_FEATURES, bonds=BOND_FEATURES, layers=3, width=64, head=None
     )
     criteria: TransformerSpec = TransformerSpec(
-        vocabulary=4101, layers=1, width=64, heads=4, head=None, special=(0, 1, 2)
+        vocabulary=4101, layers=1, width=64, heads=2, head=None, special=(0, 1, 2)
     )
     highway: int = 2
     gate: int = 16
@@ -66,9 +68,10 @@ class TrialOutcomeSpec:
     admet: tuple[int, ...] = (2, 1, 0, 0, 12)
     dropout: float = 0.2
 
-    # What checks of an experiment ask of any model.
-    head = PredictionHead(1)
-    causal = False
+    head: PredictionHead = PredictionHead(1)
+
+    vocabulary_paths = ("model.criteria.vocabulary",)
+    # What checks of an experiment ask of a model that reads tokens.
     positions = None
 
     @property
@@ -80,6 +83,28 @@ class TrialOutcomeSpec:
     def vocabulary(self) -> int:
         """Number of token ids, of the words of the criteria."""
         return self.criteria.vocabulary
+
+    def check(self, data, mesh) -> None:
+        """See `ModelSpec`; the data must be trials, and no mesh may cut one."""
+        if not isinstance(data, TrialData):
+            raise UserError(
+                f"TrialOutcomeSpec reads trials, and {type(data).__name__} has none; set "
+                "data=TrialData(...), or another model"
+            )
+        check_tokens(self, data, mesh)
+        if mesh[3] > 1:
+            raise UserError(
+                f"mesh.context is {mesh[3]}, and a trial is not cut; set --mesh.context 1 and put "
+                "the devices on data or fsdp"
+            )
+
+    def check_opened(self, store) -> None:
+        """See `ModelSpec`; a row of the table for each node of the hierarchy."""
+        if (count := len(store.hierarchy.nodes)) > self.nodes:
+            raise UserError(
+                f"model.nodes is {self.nodes}, but the ICD-10 codes of the training trials have "
+                f"{count} nodes; set --model.nodes {count} or more"
+            )
 
     def build(self) -> Model:
         """The pure functions.

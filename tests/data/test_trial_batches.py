@@ -78,7 +78,7 @@ def test_misuse_is_named(trials):
     with pytest.raises(UserError, match=r"data\.path is empty"):
         TrialData().open()
     with pytest.raises(UserError, match=r"data\.sentence is 1"):
-        dataclasses.replace(SMALL, sentence=1).store(trials, Hierarchy(()))
+        dataclasses.replace(SMALL, sentence=1)
     with pytest.raises(UserError, match="there are no trials"):
         SMALL.store([], Hierarchy(()))
 
