@@ -121,21 +121,22 @@ class TrialRun:
         )
         self.tasks = experiment.tasks
         self.parts = benchmark()
-        record = self.workdir / RECORD
         steps = (self.outcomes, options.criteria, options.admet)
-        own = [specs.encode(part) for part in steps]
-        if record.exists() and json.loads(record.read_text())["steps"] != own:
+        self._own = [specs.encode(part) for part in steps]
+        record = self.workdir / RECORD
+        if record.exists() and json.loads(record.read_text())["steps"] != self._own:
             raise UserError(
                 f"{self.workdir} belongs to another experiment; choose another --workdir, or give "
                 "the same options to go on with that one"
             )
-        write_whole(record, json.dumps({"steps": own, **provenance()}, indent=1) + "\n")
         self._pretrained: Mapping[str, Any] | None = None
 
     def pretrained(self) -> Mapping[str, Any]:
         """Parts of the model that learned words and labels of molecules."""
         if self._pretrained is None:
             given, folder, outcomes = self.options, self.workdir, self.outcomes
+            claim = {"steps": self._own, **provenance()}
+            write_whole(folder / RECORD, json.dumps(claim, indent=1) + "\n")
             molecules = read_admet(data_file(None, "drug/moleculenet/esol.csv.gz").parent)
             words = pretrain_criteria(
                 outcomes, given.criteria, self.parts["train"], folder / "criteria", self.show

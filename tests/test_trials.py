@@ -165,13 +165,13 @@ def test_misuse_is_told_before_the_work(toy, options, message, tmp_path, monkeyp
     where = ["--workdir", str(tmp_path / "w")]
     assert cli.main(["trial", f"{FILE}:smoke", *options, *where]) == 2
     assert message in capsys.readouterr().err
-    assert not (tmp_path / "w" / "criteria").exists()
+    assert not (tmp_path / "w").exists()
 
 
-def test_a_workdir_of_another_experiment_is_refused(toy, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("BIOFM_DATA", str(toy / "data"))
-    options = ["--trial", "NCT9", "--workdir", str(tmp_path / "w")]
-    assert cli.main(["trial", f"{FILE}:smoke", *options]) == 2
+@pytest.mark.slow
+def test_a_workdir_of_another_experiment_is_refused(evaluated, monkeypatch, capsys):
+    monkeypatch.setenv("BIOFM_DATA", str(evaluated / "data"))
+    options = ["--trial", "NCT00000073", "--workdir", str(evaluated / "w")]
     assert cli.main(["trial", FILE, *options]) == 2
     assert "belongs to another experiment" in capsys.readouterr().err
 

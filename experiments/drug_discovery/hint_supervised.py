@@ -40,7 +40,7 @@ def _smoke(base: Experiment) -> Experiment:
         model=dataclasses.replace(
             model,
             width=8,
-            highway=1,
+            highway=0,
             gate=4,
             molecule=dataclasses.replace(model.molecule, layers=1, width=8),
             criteria=dataclasses.replace(model.criteria, vocabulary=69, width=8),
