@@ -124,7 +124,7 @@ class TrialRun:
         steps = (self.outcomes, options.criteria, options.admet)
         self._own = [specs.encode(part) for part in steps]
         record = self.workdir / RECORD
-        if record.exists() and json.loads(record.read_text())["steps"] != self._own:
+        if record.exists() and _steps(record) != self._own:
             raise UserError(
                 f"{self.workdir} belongs to another experiment; choose another --workdir, or give "
                 "the same options to go on with that one"
@@ -157,6 +157,15 @@ class TrialRun:
             )
             save_model(path, made)
         return load_model(path)
+
+
+def _steps(record: Path) -> Any:
+    """What a workdir was begun with; None: the file is another's."""
+    try:
+        found = json.loads(record.read_text())
+    except ValueError:
+        return None
+    return found.get("steps") if isinstance(found, dict) else None
 
 
 def judged(run: TrialRun, progress: Callable[[str], None]) -> list[Row]:
