@@ -44,7 +44,7 @@ class Step:
     """
 
     optimizer: OptimizerSpec = OptimizerSpec(learning_rate=2e-3, warmup=50)
-    loop: LoopSpec = LoopSpec(steps=400, batch_size=16, checkpoint_every=200)
+    loop: LoopSpec = LoopSpec(steps=200, batch_size=16, checkpoint_every=100)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -117,12 +117,12 @@ class TrialData(DataSpec):
     """Trials that are held out, for the held-out loss; none: no such loss."""
     tolerance: float = 0.0
     """Share of bad records, 0 to 1, with which reading goes on."""
-    max_tokens: int = 384
+    max_tokens: int = 256
     """Words of a trial's criteria (t). Of longer texts inclusion and exclusion keep their first
     sentences, in proportion."""
     sentence: int = 32
     """Most words of a sentence, cls and eos included."""
-    segments: int = 40
+    segments: int = 28
     """Most sentences (s)."""
     atoms: int = 192
     """Of all molecules of a trial. A molecule that does not fit is left out."""

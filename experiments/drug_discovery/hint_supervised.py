@@ -28,7 +28,7 @@ experiment = Experiment(
     objective=Supervised("binary"),
     optimizer=OptimizerSpec(learning_rate=1e-3, warmup=20),
     # 33 steps are an epoch.
-    loop=LoopSpec(steps=165, batch_size=32, eval_every=33, checkpoint_every=33),
+    loop=LoopSpec(steps=132, batch_size=32, eval_every=33, checkpoint_every=33),
     tasks=("trial/phase1", "trial/phase1_auprc"),
 )
 
