@@ -187,6 +187,13 @@ def retrieve(arguments: list[str]) -> int:
     return cli_retrieve.run(arguments)
 
 
+def trial(arguments: list[str]) -> int:
+    """Predict outcomes of clinical trials and say which sentence or drug moved each one."""
+    from biofm_jax import cli_trial
+
+    return cli_trial.trial(arguments)
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
     """Write the results and runs under some folders to one HTML page and a Markdown table.
@@ -226,6 +233,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "generate": cli_models.generate,
     "repurpose": repurpose,
     "retrieve": retrieve,
+    "trial": trial,
     "report": report,
     "data": data,
     "import": cli_models.import_,

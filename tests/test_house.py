@@ -37,10 +37,11 @@ ROOMS = (
         "publishing",
         "repurposing",
         "retrieval",
+        "trials",
         "parity",
     ),
     ("cli_output",),
-    ("cli_models", "cli_plan", "cli_repurpose", "cli_retrieve"),
+    ("cli_models", "cli_plan", "cli_repurpose", "cli_retrieve", "cli_trial"),
     ("cli",),
 )
 

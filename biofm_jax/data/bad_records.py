@@ -82,5 +82,5 @@ def tolerance_advice(bad: int, total: int) -> str:
     share = math.ceil(bad / total * 1000) / 1000
     return (
         f"Mend the file, or go on without them: --data.tolerance {share} "
-        "(--tolerance of `biofm data prepare` and `biofm embed`)"
+        "(--tolerance of `biofm data prepare`, `biofm embed` and `biofm trial`)"
     )

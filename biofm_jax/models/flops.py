@@ -15,6 +15,7 @@ from biofm_jax.models.graph import GraphSpec
 from biofm_jax.models.heads import LanguageHead, PredictionHead, ProjectionHead
 from biofm_jax.models.relational import RelationalSpec
 from biofm_jax.models.spec import ModelSpec
+from biofm_jax.models.trial_outcome import TrialOutcomeSpec
 
 if TYPE_CHECKING:
     from biofm_jax.models.transformer import TransformerSpec
@@ -31,7 +32,8 @@ def train_flops(
     is read and one that is written: the sources are as long as what is written from them. Of two
     towers it is one of each view, as if they were equally long. Of a relational model a token is a
     node with `attended` neighbours, that have as many each: its two layers run once on each
-    neighbour and twice on the node.
+    neighbour and twice on the node. Of a model of trials a token is a word of the criteria, and
+    only their encoder is counted.
 
     Args:
         spec: the architecture.
@@ -54,6 +56,8 @@ def train_flops(
     if isinstance(spec, GraphSpec):  # messages are sums over two or three neighbours
         body = spec.layers * 2 * spec.width * spec.hidden_width
         return 6.0 * (body + _head_weights(spec) * _share(spec, predicted, pooled))
+    if isinstance(spec, TrialOutcomeSpec):
+        return train_flops(spec.criteria, attended)
     if isinstance(spec, RelationalSpec):
         square, mixed = spec.width * spec.width, spec.bases * spec.width
         body = (attended + 2) * (1 + spec.bases) * square + attended * (attended + 2) * mixed
