@@ -13,8 +13,8 @@ from sklearn.linear_model import Ridge
 from biofm_jax.adapt.labelled import Adapter, Labelled
 from biofm_jax.adapt.probe import probe_adapter
 from biofm_jax.errors import UserError
-from biofm_jax.evaluate.baselines_descriptors import DESCRIPTOR_BASELINES
 from biofm_jax.evaluate.baselines_affinity import AFFINITY_BASELINES
+from biofm_jax.evaluate.baselines_descriptors import DESCRIPTOR_BASELINES
 from biofm_jax.evaluate.baselines_graph import GRAPH_BASELINES
 from biofm_jax.evaluate.baselines_residue import RESIDUE_BASELINES
 from biofm_jax.evaluate.baselines_text import TEXT_BASELINES
