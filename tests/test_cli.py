@@ -43,7 +43,7 @@ def biofm(capsys):
     ("arguments", "words"),
     [
         ([], "usage: biofm VERB"),
-        (["trian"], "no verb 'trian'. Did you mean train?"),
+        (["traim"], "no verb 'traim'. Did you mean train?"),
         (["train"], "usage: biofm train EXPERIMENT.py"),
         (["train", "experiments/computational_biology/esm2_maskd.py"], f"did you mean {ESM2}?"),
         (["train", f"{ESM2}:smok"], "no variant 'smok'; it has 35M"),
