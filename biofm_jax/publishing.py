@@ -105,7 +105,7 @@ def _import(options: Import, made: Path) -> dict[str, Any]:
         write_esmc_tokenizer(made)
         tokenizer_folder = made
     data, tokenizer = _data(entry, options.modality, tokenizer_folder, plan.spec)
-    if tokenizer is not None:
+    if tokenizer is not None and not family.mean_of_all:
         plan = dataclasses.replace(plan, spec=pooled_as_published(plan.spec, tokenizer, folder))
     wide = sum(weights.tensors[plan.names[p.name]].dtype == "float64" for p in plan.places)
     row = {

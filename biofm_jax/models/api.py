@@ -21,6 +21,9 @@ from biofm_jax.models.low_rank import factor_axes, is_low_rank, whole
 
 Names = tuple[str | None, ...]
 
+# The axis name of a parameter that is read and never trained; its first axis within a layer.
+BUFFER = "buffer"
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Model:
             return, `embedded` (b, t, d) stands in for the embeddings of the tokens, and `past` is
             the `Cache` of the tokens before these.
         axes: `axes(params) -> tree` of tuples of logical axis names, one name per dimension:
-            "layers", "embed", "heads", "mlp", "vocab" or None.
+            "layers", "embed", "heads", "mlp", "vocab", "buffer" (of what is never trained) or None.
         spec: the frozen dataclass the model was built from.
     """
 

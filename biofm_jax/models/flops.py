@@ -65,7 +65,7 @@ def train_flops(
     width, head = spec.width, spec.head_size
     projections = width * head * (2 * spec.heads + 2 * spec.key_heads)
     feedforward = (3 if spec.gated else 2) * width * spec.hidden_width
-    scores = 2 * spec.heads * head * _seen(spec, attended)  # q k^T, and the weights times v
+    scores = _scores(spec, attended)
     body = spec.layers * (projections + feedforward + scores)
     return 6.0 * (body + _head_weights(spec) * _share(spec, predicted, pooled))
 
@@ -74,6 +74,13 @@ def _cross(spec: "TransformerSpec", attended: float) -> float:
     """Of one block's cross attention: its four projections, and scores with the whole source."""
     projections = spec.width * spec.head_size * (2 * spec.heads + 2 * spec.key_heads)
     return projections + 2 * spec.heads * spec.head_size * attended
+
+
+def _scores(spec: "TransformerSpec", attended: float) -> float:
+    """Of one block: queries times keys, and the weights times values."""
+    if spec.linear is not None:  # features of q and k, their sums with v, and those for a query
+        return 4 * spec.heads * spec.head_size * spec.linear.features
+    return 2 * spec.heads * spec.head_size * _seen(spec, attended)
 
 
 def _seen(spec: "TransformerSpec", attended: float) -> float:
