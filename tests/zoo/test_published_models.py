@@ -12,6 +12,7 @@ from biofm_jax.models.api import BUFFER
 from biofm_jax.parity.ethos import Ethos
 from biofm_jax.parity.molformer import Molformer
 from biofm_jax.parity.molgpt import MolGpt
+from biofm_jax.parity.unimol import UniMol
 from biofm_jax.zoo.esm import ESM2
 from biofm_jax.zoo.exporting import same_architecture
 from biofm_jax.zoo.importing import model_places, model_shapes
@@ -43,10 +44,13 @@ def _written(kind, *names):
 GPT = ("vocab_size", "n_layer", "n_embd", "n_head")
 MOLFORMER = ("vocab_size", "num_hidden_layers", "hidden_size", "num_attention_heads",
              "intermediate_size", "num_random_features")  # fmt: skip
+UNIMOL = ("vocab_size", "encoder_layers", "encoder_embed_dim", "encoder_attention_heads",
+          "encoder_ffn_embed_dim", "kernels")  # fmt: skip
 WRITTEN = {
     "molformer": _written(Molformer, *MOLFORMER),
     "molgpt": _written(MolGpt, *GPT, "block_size"),
     "ethos": _written(Ethos, *GPT, "bias", "block_size"),
+    "unimol": _written(UniMol, *UNIMOL),
 }
 
 
