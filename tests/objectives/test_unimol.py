@@ -30,8 +30,13 @@ def batch(sizes=(3, 9)):
 
 def test_only_atoms_that_are_shown_as_others_are_moved_and_by_at_most_the_noise():
     rows, key = batch(), jax.random.key(3)
-    hidden = corrupt(MaskedLM(0.6, 0.6, 0.2), VOCABULARY, rows, key)
-    shown = moved(0.5, hidden, rows, key)
+
+    @functools.partial(jax.jit, compiler_options=FAST_COMPILE)
+    def damaged(rows):
+        hidden = corrupt(MaskedLM(0.6, 0.6, 0.2), VOCABULARY, rows, key)
+        return hidden, moved(0.5, hidden, rows, key)
+
+    hidden, shown = damaged(rows)
     shift = np.abs(shown.coordinates - rows.coordinates)
     changed = np.asarray(hidden.tokens != rows.tokens)
     chosen = np.zeros_like(changed)
@@ -40,13 +45,14 @@ def test_only_atoms_that_are_shown_as_others_are_moved_and_by_at_most_the_noise(
     assert np.all(shift[changed].max(1) > 0) and shift.max() <= 0.5 and shift.max() > 0.4
     assert np.all(shift[~changed] == 0.0)
     half = jax.tree.map(lambda x: x[2:], rows)
-    again = moved(0.5, corrupt(MaskedLM(0.6, 0.6, 0.2), VOCABULARY, half, key), half, key)
+    _, again = damaged(half)
     np.testing.assert_array_equal(again.coordinates, shown.coordinates[2:])
 
 
 def test_the_three_losses_by_hand():
     rows, rng = batch(), np.random.default_rng(0)
-    shown = corrupt(MaskedLM(0.3), VOCABULARY, rows, jax.random.key(0))
+    hide = functools.partial(corrupt, MaskedLM(0.3), VOCABULARY)
+    shown = jax.jit(hide, compiler_options=FAST_COMPILE)(rows, jax.random.key(0))
     b, t = rows.tokens.shape
     k = shown.predict.shape[1]
     out = Outputs(
