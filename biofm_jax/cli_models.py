@@ -93,16 +93,13 @@ def parity(arguments: list[str]) -> int:
     options = parse(Parity, arguments, "parity")
     chosen = ledger.chosen(options.family, references)
     if options.dry_run:
-        rows = [
-            {"family": r.family.name, "variant": r.variant, "reference": r.family.reference}
-            for r in chosen
-        ]
+        rows = [{"family": r.name, "variant": r.variant, "reference": r.reference} for r in chosen]
         print_rows("dry run: nothing was measured", rows, options.json)
         return DONE
-    require_peers()
+    require_peers({name for each in chosen for name in getattr(each, "needs", ())})
     measured = []
     for reference in chosen:
-        ERR.print(f"{reference.family.name}: {reference.variant}", highlight=False)
+        ERR.print(f"{reference.name}: {reference.variant}", highlight=False)
         measured.append(ledger.measure(reference))
     rows = [
         {"family": m.family, "variant": m.variant, **m.figures, "misses": ", ".join(m.misses)}

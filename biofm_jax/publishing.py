@@ -12,6 +12,7 @@ import tyro
 from biofm_jax.data.esmc_tokenizer import write_esmc_tokenizer
 from biofm_jax.data.genome import GenomeData
 from biofm_jax.data.molecule import MoleculeData
+from biofm_jax.data.molecule_conformer import ConformerData
 from biofm_jax.data.notes import NotesData
 from biofm_jax.data.progress import told
 from biofm_jax.data.protein import ProteinData
@@ -23,6 +24,7 @@ from biofm_jax.evaluate.provenance import package_versions
 from biofm_jax.experiment import load_encoder
 from biofm_jax.files import require_new_folder
 from biofm_jax.models.encoder_decoder import Spec, replaced
+from biofm_jax.models.pair_transformer import PairTransformerSpec
 from biofm_jax.train.mesh import MeshSpec, parameter_shardings
 from biofm_jax.zoo.config import read_config
 from biofm_jax.zoo.exporting import (
@@ -105,7 +107,7 @@ def _import(options: Import, made: Path) -> dict[str, Any]:
         write_esmc_tokenizer(made)
         tokenizer_folder = made
     data, tokenizer = _data(entry, options.modality, tokenizer_folder, plan.spec)
-    if tokenizer is not None:
+    if tokenizer is not None and not family.mean_of_all:
         plan = dataclasses.replace(plan, spec=pooled_as_published(plan.spec, tokenizer, folder))
     wide = sum(weights.tensors[plan.names[p.name]].dtype == "float64" for p in plan.places)
     row = {
@@ -208,7 +210,7 @@ def _data(
     known = {*DATA, *(model.modality for model in PUBLISHED.values())}
     if modality not in known:
         raise UserError(f"--modality is {modality!r}; known are {', '.join(sorted(known))}")
-    kind = DATA.get(modality)
+    kind = ConformerData if isinstance(spec, PairTransformerSpec) else DATA.get(modality)
     if kind is None:
         return None, None
     longest = getattr(spec.positions, "maximum", 1 << 20)

@@ -16,6 +16,7 @@ from biofm_jax.errors import UserError
 from biofm_jax.models.encoder_decoder import Spec, encoder_alone
 from biofm_jax.models.graph import GraphSpec
 from biofm_jax.models.heads import pool as pool_hidden
+from biofm_jax.models.pair_transformer import PairTransformerSpec
 from biofm_jax.models.transformer import TransformerSpec
 
 ROWS = 16  # rows of an embedding batch
@@ -132,7 +133,7 @@ class Encoder:
         return embed
 
 
-Stack = TransformerSpec | GraphSpec
+Stack = TransformerSpec | GraphSpec | PairTransformerSpec
 
 
 def cut_above(spec: Stack, params: Any, layer: int | None) -> tuple[Stack, Any]:
@@ -149,7 +150,7 @@ def cut_above(spec: Stack, params: Any, layer: int | None) -> tuple[Stack, Any]:
     params = {name: part for name, part in params.items() if name != "final_norm"}
     params["blocks"] = jax.tree.map(lambda stacked: stacked[:blocks], params["blocks"])
     spec = dataclasses.replace(spec, layers=blocks)
-    if isinstance(spec, TransformerSpec):
+    if not isinstance(spec, GraphSpec):
         spec = dataclasses.replace(spec, final_norm=False)
     return spec, params
 

@@ -50,6 +50,7 @@ class Batch:
         source: the input of an encoder, where `tokens` are its decoder's: example i of row r
             of the one belongs to example i of row r of the other; their lengths may differ.
         graph: of molecules, whose tokens are atoms.
+        coordinates: (b, t, 3) float32 in angstrom, of molecules in space; 0 in padding.
     """
 
     tokens: Tokens
@@ -62,6 +63,7 @@ class Batch:
     pair: "Batch | None" = None
     source: "Batch | None" = None
     graph: Graph | None = None
+    coordinates: AnyArray | None = None
 
     def replace(self, **changes) -> "Batch":
         """A copy with some fields changed."""

@@ -6,10 +6,13 @@ from collections.abc import Sequence, Sized
 import numpy as np
 
 from biofm_jax.data.batch import Batch
+from biofm_jax.data.conformers import ConformerExample, ConformerRows, ConformerStore
 from biofm_jax.data.graphs import GraphExample, GraphRows, GraphStore
 from biofm_jax.data.pipeline import BatchIterator, FixedRows, RowBuilder, ShuffledRows
 from biofm_jax.data.token_store import TokenStore
 from biofm_jax.data.tokenizers import Vocabulary
+
+WHOLE = GraphExample | ConformerExample  # what cannot be cut
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +60,8 @@ def pack_examples(
 
     Args:
         sequences: (t_i,) ids of each example, cls and eos included where wanted, or a
-            `GraphExample`. A sequence longer than a row keeps its first `max_tokens`.
+            `GraphExample` or `ConformerExample`. A sequence longer than a row keeps its first
+            `max_tokens`.
         vocabulary: gives the padding.
         max_tokens: t, length of a row.
         segments: s, most examples in a row.
@@ -66,8 +70,7 @@ def pack_examples(
         weights: (n, k), by default 1 for every label that is there.
     """
     heads = [
-        sequence if isinstance(sequence, GraphExample) else sequence[:max_tokens]
-        for sequence in sequences
+        sequence if isinstance(sequence, WHOLE) else sequence[:max_tokens] for sequence in sequences
     ]
     builder = example_rows(
         heads, vocabulary, max_tokens, segments, batch_size, labels=labels, weights=weights
@@ -101,8 +104,8 @@ def example_batches(
 
     Args:
         sequences: (t_i,) ids of each example, cls and eos included where wanted, or a
-            `GraphExample`. A sequence longer than a row takes part as a random window, another
-            one each epoch.
+            `GraphExample` or `ConformerExample`. A sequence longer than a row takes part as a
+            random window, another one each epoch.
         vocabulary: gives the padding.
         max_tokens: t, length of a row.
         segments: s, most examples in a row.
@@ -144,5 +147,8 @@ def example_rows(
     if len(sequences) and isinstance(sequences[0], GraphExample):
         graphs = GraphStore.from_examples(sequences, vocabulary)
         return GraphRows(graphs, max_tokens, segments, batch_size, seed, labels, weights)
+    if len(sequences) and isinstance(sequences[0], ConformerExample):
+        molecules = ConformerStore.from_examples(sequences, vocabulary)
+        return ConformerRows(molecules, max_tokens, segments, batch_size, seed, labels, weights)
     store = TokenStore.from_arrays(sequences, vocabulary)
     return RowBuilder(store, max_tokens, segments, batch_size, seed, labels, weights)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from biofm_jax.data.esm_tokenizer import read_esm_tokenizer
+from biofm_jax.data.molformer_tokenizer import read_molformer
 from biofm_jax.data.molgpt_tokenizer import read_molgpt
 from biofm_jax.data.sentencepiece_text import read_pieces
 from biofm_jax.data.special_tokens import (
@@ -28,18 +29,19 @@ from biofm_jax.errors import UserError
 WHOLE, WORDS, BPE = "tokenizer.json", "vocab.txt", ("vocab.json", "merges.txt")
 PIECES, MODEL = ("spiece.model", "tokenizer.model"), "config.json"
 STOI = ("moses2_stoi.json", "guacamol2_stoi.json")
+MOLFORMER = "bert_vocab.txt"
 # What belongs to a tokenizer; `config.json` belongs to the model, and is only looked at.
-FILES = (WHOLE, WORDS, *BPE, *PIECES, *STOI, CONFIG, MAP, ADDED)
+FILES = (WHOLE, WORDS, *BPE, *PIECES, *STOI, MOLFORMER, CONFIG, MAP, ADDED)
 
 
 def load_tokenizer(folder: str | Path, family: str | None = None) -> Tokenizer:
     """The tokenizer of a folder with published files.
 
     Which algorithm: `tokenizer_class` of tokenizer_config.json or `model_type` of config.json
-    where they name ESM, BioGPT or RoBERTa; then tokenizer.json, vocab.txt (ESM's if it has <cls>,
-    else BERT's), vocab.json with merges.txt (RoBERTa's if it has <s>, else GPT-2's), spiece.model
-    or tokenizer.model (T5's unigram or LLaMA's BPE), one of MolGPT's two lists. The same unchanged
-    folder gives the same object.
+    where they name ESM, BioGPT, MoLFormer or RoBERTa; then tokenizer.json, vocab.txt (ESM's if it
+    has <cls>, else BERT's), vocab.json with merges.txt (RoBERTa's if it has <s>, else GPT-2's),
+    spiece.model or tokenizer.model (T5's unigram or LLaMA's BPE), one of MolGPT's two lists,
+    MoLFormer's. The same unchanged folder gives the same object.
 
     Args:
         folder: holds the files.
@@ -80,6 +82,10 @@ def _read(folder: Path, names: set[str]) -> Tokenizer:
 
         _need(folder, names, *BPE)
         return read_biogpt(folder / BPE[0], folder / BPE[1], specials)
+    molformer = kind.startswith("Molformer") or model == "molformer"
+    if WHOLE not in names and (molformer or MOLFORMER in names):
+        _need(folder, names, listed := BPE[0] if BPE[0] in names else MOLFORMER)
+        return read_molformer(folder / listed, specials)
     if WHOLE in names:
         return read_tokenizer_json(folder / WHOLE, specials)
     if WORDS in names:

@@ -21,6 +21,9 @@ from biofm_jax.models.low_rank import factor_axes, is_low_rank, whole
 
 Names = tuple[str | None, ...]
 
+# The axis name of a parameter that is read and never trained; its first axis within a layer.
+BUFFER = "buffer"
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Outputs:
         pair: what the second of two towers returned for the second view.
         scale: () float32 logarithm of the factor of similarities between two towers.
         source_keys_values: the same as `keys_values`, of the cross attention to the encoder.
+        coordinates: float32 in angstrom, those of the batch as a model of pairs moves them.
+        distances: float32, of pairs of atoms of one molecule, as it predicts them, normalised.
     """
 
     hidden: Hidden | None = None
@@ -53,6 +58,8 @@ class Outputs:
     pair: "Outputs | None" = None
     scale: jax.Array | None = None
     source_keys_values: tuple[AnyArray, AnyArray] | None = None
+    coordinates: Float[ArrayLike, "b t 3"] | None = None
+    distances: Float[ArrayLike, "b t u"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +73,7 @@ class Model:
             return, `embedded` (b, t, d) stands in for the embeddings of the tokens, and `past` is
             the `Cache` of the tokens before these.
         axes: `axes(params) -> tree` of tuples of logical axis names, one name per dimension:
-            "layers", "embed", "heads", "mlp", "vocab" or None.
+            "layers", "embed", "heads", "mlp", "vocab", "buffer" (of what is never trained) or None.
         spec: the frozen dataclass the model was built from.
     """
 

@@ -33,6 +33,7 @@ def check_spec(spec: "TransformerSpec") -> None:
         need = '"pre" with a parallel block'
         _demand(spec.norm_position == "pre", "norm_position", spec.norm_position, need)
     _check_differing_layers(spec)
+    _check_linear(spec)
     _check_positions(spec)
     _check_ids(spec)
     if isinstance(spec.head, ProjectionHead):
@@ -50,6 +51,24 @@ def _check_differing_layers(spec: "TransformerSpec") -> None:
     if not spec.first_norm:
         plain = spec.norm_position == "pre" and spec.parallel == "none"
         _demand(plain, "first_norm", False, "True but in a pre-norm stack that is not parallel")
+
+
+def _check_linear(spec: "TransformerSpec") -> None:
+    if (linear := spec.linear) is None:
+        return
+    _demand(linear.features > 0, "linear.features", linear.features, "a positive number")
+    _demand(linear.epsilon > 0.0, "linear.epsilon", linear.epsilon, "above 0")
+    plain = {"causal": False, "window": None, "local": None, "attention_scale": None,
+             "attention_by_depth": False, "attention_dropout": 0.0}  # fmt: skip
+    for field, value in plain.items():
+        _demand(getattr(spec, field) == value, field, getattr(spec, field), f"{value} with linear")
+    need = f"heads={spec.heads} with linear"
+    _demand(spec.key_heads == spec.heads, "kv_heads", spec.kv_heads, need)
+    biased = isinstance(spec.positions, Alibi | Relative)
+    need = "rotary, learned or none with linear, which has no logits to add to"
+    _demand(not biased, "positions", spec.positions, need)
+    need = '"auto" with linear, which has one form on all devices'
+    _demand(spec.backend not in ("cudnn", "splash"), "backend", spec.backend, need)
 
 
 def _check_positions(spec: "TransformerSpec") -> None:

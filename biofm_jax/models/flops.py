@@ -13,6 +13,7 @@ from biofm_jax.models.dual_encoder import DualEncoderSpec
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.graph import GraphSpec
 from biofm_jax.models.heads import LanguageHead, PredictionHead, ProjectionHead
+from biofm_jax.models.pair_transformer import PairTransformerSpec
 from biofm_jax.models.relational import RelationalSpec
 from biofm_jax.models.spec import ModelSpec
 from biofm_jax.models.trial_outcome import TrialOutcomeSpec
@@ -62,18 +63,38 @@ def train_flops(
         square, mixed = spec.width * spec.width, spec.bases * spec.width
         body = (attended + 2) * (1 + spec.bases) * square + attended * (attended + 2) * mixed
         return 6.0 * body
+    if isinstance(spec, PairTransformerSpec):
+        return _pair_flops(spec, attended, predicted, pooled)
     width, head = spec.width, spec.head_size
     projections = width * head * (2 * spec.heads + 2 * spec.key_heads)
     feedforward = (3 if spec.gated else 2) * width * spec.hidden_width
-    scores = 2 * spec.heads * head * _seen(spec, attended)  # q k^T, and the weights times v
+    scores = _scores(spec, attended)
     body = spec.layers * (projections + feedforward + scores)
     return 6.0 * (body + _head_weights(spec) * _share(spec, predicted, pooled))
+
+
+def _pair_flops(
+    spec: PairTransformerSpec, attended: float, predicted: float, pooled: float
+) -> float:
+    """Each pair's bias beside what a transformer does; the coordinates' heads are left out."""
+    width, kernels = spec.width, spec.kernels
+    layer = 4 * width * width + 2 * width * spec.hidden_width + 2 * width * attended
+    bias = attended * (kernels * kernels + kernels * spec.heads)
+    head = _head_weights(spec) * _share(spec, predicted, pooled)
+    return 6.0 * (spec.layers * layer + bias + head)
 
 
 def _cross(spec: "TransformerSpec", attended: float) -> float:
     """Of one block's cross attention: its four projections, and scores with the whole source."""
     projections = spec.width * spec.head_size * (2 * spec.heads + 2 * spec.key_heads)
     return projections + 2 * spec.heads * spec.head_size * attended
+
+
+def _scores(spec: "TransformerSpec", attended: float) -> float:
+    """Of one block: queries times keys, and the weights times values."""
+    if spec.linear is not None:  # features of q and k, their sums with v, and those for a query
+        return 4 * spec.heads * spec.head_size * spec.linear.features
+    return 2 * spec.heads * spec.head_size * _seen(spec, attended)
 
 
 def _seen(spec: "TransformerSpec", attended: float) -> float:

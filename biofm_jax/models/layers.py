@@ -15,10 +15,15 @@ import jax.numpy as jnp
 
 from biofm_jax.array_types import AnyArray, Hidden, Tokens
 from biofm_jax.models.activations import ACTIVATIONS
-from biofm_jax.models.api import Late, constrain, unsharded, used
+from biofm_jax.models.api import BUFFER, Late, constrain, unsharded, used
 from biofm_jax.models.attention import attention, reference_attention
 from biofm_jax.models.attention_cached import Cache, cached_attention
 from biofm_jax.models.dropout import WEIGHTS, fold
+from biofm_jax.models.linear_attention import (
+    linear_attention,
+    orthogonal_features,
+    reference_linear_attention,
+)
 from biofm_jax.models.low_rank import is_low_rank
 from biofm_jax.models.normalize import normalize
 from biofm_jax.models.positions import Rotary, Tables, rotate
@@ -45,6 +50,8 @@ class Context:
             one; None: there are none.
         examples: the most examples in a row.
         source: what a decoder reads of its encoder; None: there is none.
+        features: (d, m) random features of linear attention that this step drew for the layer;
+            None: the stored ones.
     """
 
     segment_ids: Tokens
@@ -55,6 +62,7 @@ class Context:
     past: Cache | None = None
     examples: int | None = dataclasses.field(default=None, metadata={"static": True})
     source: "Source | None" = None
+    features: AnyArray | None = None
 
     def after(self, past: Cache) -> "Context":
         """The context of one layer, behind what it kept."""
@@ -194,7 +202,9 @@ class Attention(nn.Module):
             keys=fold(keys, WEIGHTS) if spec.attention_dropout else None,
         )
         weights = None
-        if self.want_weights:
+        if spec.linear is not None:
+            y, weights = self._linear(q, k, v, context)
+        elif self.want_weights:
             y, weights = reference_attention(q, k, v, context.segment_ids, **options)
         elif context.past is not None:
             cached = {name: options[name] for name in ("window", "distance_bias", "scale")}
@@ -207,6 +217,16 @@ class Attention(nn.Module):
             (h, w, d), ("heads", None, "embed"), spec.out_std, spec.biases.out, 2, name="out"
         )
         return out(y), weights
+
+    def _linear(self, q, k, v, context: Context):
+        linear, shape = self.spec.linear, (q.shape[-1], self.spec.linear.features)
+        stored = parameter(self, "random_features", orthogonal_features, shape, (BUFFER, None))
+        features = jax.lax.stop_gradient(stored if context.features is None else context.features)
+        operands = q, k, v, context.segment_ids, features
+        if self.want_weights:
+            return reference_linear_attention(*operands, epsilon=linear.epsilon)
+        options = dict(epsilon=linear.epsilon, examples=context.examples)
+        return linear_attention(*operands, **options), None
 
 
 class FeedForward(nn.Module):

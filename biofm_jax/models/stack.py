@@ -20,6 +20,7 @@ from biofm_jax.models.cross_attention import Source
 from biofm_jax.models.dropout import fold, row_keys
 from biofm_jax.models.embedding import Embedding
 from biofm_jax.models.layers import MADE, Context, Norm, normal
+from biofm_jax.models.linear_attention import redrawn
 from biofm_jax.models.normalize import STATISTICS
 from biofm_jax.models.positions import Learned, Relative, Rotary, distance_bias, rotary_tables
 
@@ -178,8 +179,9 @@ def apply_stack(
     else:
         x = jnp.asarray(embedded, dtype)
     x = constrain(x, "batch", "tokens", "width")
+    stacked = params["blocks"], redrawn(spec, rngs, train)
     x, (layers, attentions, *made) = _run_blocks(
-        spec, params["blocks"], axes["blocks"], x, context, keys, collect
+        spec, stacked, axes["blocks"], x, context, keys, collect
     )
     if spec.final_norm:
         x = _final_norm(spec).apply({"params": outer["final_norm"]}, x)
@@ -213,16 +215,17 @@ def _check_call(spec, batch, rngs, train, collect) -> jax.Array | None:
         )
     if unknown := set(collect) - COLLECTABLE:
         raise UserError(f"cannot collect {sorted(unknown)}; known are {sorted(COLLECTABLE)}")
-    if not train or not (spec.dropout or spec.attention_dropout):
-        return None
-    if rngs is None:
-        raise UserError("training with dropout needs a PRNG key: apply(..., rngs=key)")
-    return row_keys(rngs, batch.examples)
+    redraws = spec.linear is not None and spec.linear.redraw
+    drops = bool(spec.dropout or spec.attention_dropout)
+    if train and rngs is None and (drops or redraws):
+        what = "dropout" if drops else "redrawn random features"
+        raise UserError(f"training with {what} needs a PRNG key: apply(..., rngs=key)")
+    return row_keys(rngs, batch.examples) if train and drops else None
 
 
 def _run_blocks(
     spec: "TransformerSpec",
-    stacked: PyTree,
+    stacked: tuple[PyTree, jax.Array | None],
     axes: PyTree,
     x: Hidden,
     context: Context,
@@ -240,7 +243,7 @@ def _run_blocks(
     past, source = context.past, context.source
 
     def step(x, layer):
-        params, index, kept, of_source = layer
+        (params, drawn), index, kept, of_source = layer
         # Where all of a block is computed again, so is the gathering: once for the block.
         collected = gather if spec.remat in ("full", "dots") else gather_late
         params = collected(params, axes, spec.compute_dtype)
@@ -250,6 +253,8 @@ def _run_blocks(
             here = here.after(Cache(*kept, past.lengths))
         if source is not None:
             here = dataclasses.replace(here, source=source.of_layer(of_source))
+        if drawn is not None:
+            here = dataclasses.replace(here, features=drawn)
         (y, weights), made = block.apply(
             {"params": params}, x, here, fold(keys, index + 1), mutable=mutable
         )

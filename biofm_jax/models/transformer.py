@@ -11,6 +11,7 @@ from biofm_jax.models.attention import Backend
 from biofm_jax.models.checks import check_spec
 from biofm_jax.models.embedding import TokenDropout
 from biofm_jax.models.heads import Activation, Head, LanguageHead
+from biofm_jax.models.linear_attention import LinearAttention
 from biofm_jax.models.positions import LocalLayers, Positions, Rotary
 from biofm_jax.models.spec import ModelSpec, check_tokens
 from biofm_jax.models.stack import apply_stack, init_stack, stack_axes
@@ -64,6 +65,7 @@ class TransformerSpec(ModelSpec):
         parallel: attention and feed-forward read the same stream, through a "shared" norm
             (GPT-J) or "separate" ones (GPT-NeoX).
         window: tokens see at most this far.
+        linear: attention by random features, without a softmax (MoLFormer); None: softmax.
         local: some layers have a window and rotary angles of their own; None: all are alike.
         first_norm: a norm before the attention of the first layer; without it that norm's
             parameters lie unused (ModernBERT, whose embeddings have a norm).
@@ -110,6 +112,7 @@ class TransformerSpec(ModelSpec):
     qk_norm: Literal["none", "head", "width"] = "none"
     parallel: Literal["none", "shared", "separate"] = "none"
     window: int | None = None
+    linear: LinearAttention | None = None
     local: LocalLayers | None = None
     first_norm: bool = True
     attention_scale: float | None = None

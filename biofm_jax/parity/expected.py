@@ -56,4 +56,6 @@ def expected(model: Any, rows: Rows) -> Expected:
     weight = rng.normal(size=made.shape).astype(np.float32) * rows.real[:, :, None]
     (made * torch.from_numpy(weight)).sum().backward()
     gradients = {n: p.grad.numpy() for n, p in model.named_parameters() if p.grad is not None}
+    # A buffer, such as random features, is never trained: ours must have no gradient either.
+    gradients |= {name: np.zeros_like(buffer.numpy()) for name, buffer in model.named_buffers()}
     return Expected(weight, *arrays([made]), arrays(hidden), arrays(of_source), gradients)

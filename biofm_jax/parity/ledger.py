@@ -16,6 +16,7 @@ from biofm_jax.errors import UserError
 from biofm_jax.evaluate.provenance import package_versions
 from biofm_jax.files import write_whole
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
+from biofm_jax.parity.compared import Compared
 from biofm_jax.parity.measures import GRADIENTS, OUTPUTS, measures, worst
 from biofm_jax.parity.references import Reference
 from biofm_jax.zoo.config import read_config
@@ -89,8 +90,11 @@ class Measured:
         return [n for n in judged if not self.figures[n] <= BARS[n]]
 
 
-def measure(reference: Reference) -> Measured:
+def measure(reference: Reference | Compared) -> Measured:
     """Build a reference, import what it saves, and compare."""
+    if isinstance(reference, Compared):
+        figures, count = reference.measure()
+        return Measured(reference.name, reference.variant, reference.reference, figures, count)
     model = reference.build()
     family = reference.family
     with tempfile.TemporaryDirectory() as name:
@@ -195,16 +199,18 @@ def _cell(column: str, values: list[float]) -> str:
     return f"{worst(values):.1e}"
 
 
-def chosen(families: Iterable[str], every: Callable[[], list[Reference]]) -> list[Reference]:
+def chosen(
+    families: Iterable[str], every: Callable[[], list[Reference | Compared]]
+) -> list[Reference | Compared]:
     """The references of some families; of none, all.
 
     Raises:
         UserError: a family that has none.
     """
     found, wanted = every(), list(families)
-    known = {reference.family.name for reference in found}
+    known = {reference.name for reference in found}
     if unknown := sorted(set(wanted) - known):
         raise UserError(
             f"no reference of {', '.join(unknown)}; known are {', '.join(sorted(known))}"
         )
-    return [r for r in found if not wanted or r.family.name in wanted]
+    return [r for r in found if not wanted or r.name in wanted]

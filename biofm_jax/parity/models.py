@@ -1,7 +1,10 @@
 """Small models of every family by its reference implementation, two head widths each."""
 
+from biofm_jax.parity.compared import Compared
+from biofm_jax.parity.graph_comparisons import graph_comparisons
 from biofm_jax.parity.references import MASK, PAD, VOCABULARY, Reference, randomised
 from biofm_jax.parity.t5_models import t5_references
+from biofm_jax.parity.unimol_measures import unimol_comparisons
 from biofm_jax.parity.written_models import written_references
 from biofm_jax.zoo.bert import BERT, MEGATRON, ROBERTA
 from biofm_jax.zoo.biogpt import BIOGPT
@@ -130,6 +133,7 @@ def _causal() -> list[Reference]:
     return found
 
 
-def references() -> list[Reference]:
-    """Every reference: of transformers, and written out."""
-    return [*_esm(), *_bert_like(), *_modern(), *_causal(), *written_references(), *t5_references()]
+def references() -> list[Reference | Compared]:
+    """Every reference: of transformers, written out, and of PyTorch Geometric."""
+    families = [*_esm(), *_bert_like(), *_modern(), *_causal(), *written_references()]
+    return [*families, *t5_references(), *unimol_comparisons(), *graph_comparisons()]

@@ -1,7 +1,8 @@
 """Small random models of the reference implementations, saved in their own file layout."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,16 @@ class Reference:
     build: Callable[[], Any]
     config: dict | None = None
 
+    @property
+    def name(self) -> str:
+        """Of its row in the ledger."""
+        return self.family.name
+
+    @property
+    def reference(self) -> str:
+        """What the family is held to."""
+        return self.family.reference
+
 
 def random_tokens(vocabulary: int = VOCABULARY) -> np.ndarray:
     """(b, t) int32 ids of rows of several lengths, with some masks."""
@@ -59,11 +70,11 @@ def randomised(model: Any) -> Any:
     return model.eval()
 
 
-def require_peers() -> None:
-    """Raise where the reference implementations are not installed."""
+def require_peers(more: Iterable[str] = ()) -> None:
+    """Raise where the reference implementations, and `more` packages, are not installed."""
     try:
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
+        for name in ("torch", "transformers", *more):
+            import_module(name)
     except ImportError as error:
         raise UserError(
             f"parity needs {error.name}, which is not installed: pip install 'biofm_jax[parity]'"

@@ -8,6 +8,7 @@ from biofm_jax.parity.references import VOCABULARY, Reference, randomised
 from biofm_jax.zoo.esmc import ESMC_BIOHUB, ESMC_RELEASED
 from biofm_jax.zoo.ethos import ETHOS
 from biofm_jax.zoo.gptj import PROGEN2
+from biofm_jax.zoo.molformer import MOLFORMER
 from biofm_jax.zoo.molgpt import MOLGPT
 
 LAYERS, FEEDFORWARD = 3, 88
@@ -51,6 +52,8 @@ def written_references() -> list[Reference]:
             Reference(ESMC_RELEASED, shape, _build(*esmc, *size, FEEDFORWARD),
                       _released_config(*size)),
             Reference(ESMC_BIOHUB, shape, _build(*biohub, *size)),
+            Reference(MOLFORMER, f"{shape}, {'tied' if bias else 'untied'}",
+                      _build("molformer", "Molformer", *size, FEEDFORWARD, 12, bias)),
             Reference(MOLGPT, shape, _build(*molgpt, *size)),
             Reference(ETHOS, f"{shape}, {biases}", _build(*ethos, *size, bias)),
         ]  # fmt: skip

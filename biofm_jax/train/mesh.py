@@ -23,6 +23,7 @@ PARAMETERS = {
     "mlp": "tensor",
     "vocab": "tensor",
     "layers": None,
+    "buffer": None,
 }
 
 # Parameters inside a layer's computation: gathered over fsdp, still split over tensor.

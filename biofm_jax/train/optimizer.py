@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from biofm_jax.errors import UserError
+from biofm_jax.models.api import BUFFER
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,12 +105,16 @@ class OptimizerSpec:
             )
         if self.clip_norm > 0:
             update = optax.chain(optax.clip_by_global_norm(self.clip_norm), update)
-        if self.freeze:
-            for pattern in self.freeze:
-                if not any(jax.tree.leaves(_matching(axes, (pattern,), negate=False))):
-                    raise UserError(f"optimizer.freeze: {pattern!r} matches no parameter")
-            labels = _matching(axes, self.freeze, negate=False)
-            labels = jax.tree.map(lambda frozen: "frozen" if frozen else "trained", labels)
+        for pattern in self.freeze:
+            if not any(jax.tree.leaves(_matching(axes, (pattern,), negate=False))):
+                raise UserError(f"optimizer.freeze: {pattern!r} matches no parameter")
+        frozen = jax.tree.map(
+            lambda matches, names: matches or BUFFER in names,
+            _matching(axes, self.freeze, negate=False),
+            axes,
+        )
+        if any(jax.tree.leaves(frozen)):
+            labels = jax.tree.map(lambda still: "frozen" if still else "trained", frozen)
             update = optax.partition({"frozen": optax.set_to_zero(), "trained": update}, labels)
         return update
 

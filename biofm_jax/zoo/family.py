@@ -37,6 +37,7 @@ class Family:
             spec with what the configuration leaves open and the tensors tell.
         ignored: patterns of tensors of parts that the family does not have, such as the decoder
             beside an encoder; they are neither read nor kept.
+        mean_of_all: its published mean vector is over the tokens that frame a text, too.
         model_type: of its `config.json`, where it is not the name.
         reference: the implementation it is held to.
     """
@@ -51,6 +52,7 @@ class Family:
     left_out: tuple[str, ...] = ()
     other_layouts: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    mean_of_all: bool = False
     model_type: str = ""
     settle: Callable[[Spec, Callable[[str], list]], Spec] = _as_it_is
     reference: str = ""

@@ -24,13 +24,16 @@ from biofm_jax.zoo.gptj import GPTJ, PROGEN2
 from biofm_jax.zoo.importing import model_places
 from biofm_jax.zoo.llama import LLAMA, MISTRAL
 from biofm_jax.zoo.modernbert import MODERNBERT
+from biofm_jax.zoo.molformer import MOLFORMER
 from biofm_jax.zoo.molgpt import MOLGPT
 from biofm_jax.zoo.t5 import T5, T5_ENCODER
+from biofm_jax.zoo.unimol import UNIMOL
 
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (ESM, ESMC, ESMC_RELEASED, ESMC_BIOHUB, BERT, ROBERTA, MEGATRON, MODERNBERT, GPT2,
-                   MOLGPT, ETHOS, GPTJ, PROGEN2, BIOGPT, LLAMA, MISTRAL, T5, T5_ENCODER)
+                   MOLFORMER, MOLGPT, ETHOS, GPTJ, PROGEN2, BIOGPT, LLAMA, MISTRAL, T5, T5_ENCODER,
+                   UNIMOL)
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from toy_batches import TINY, compiled_once, parameters
 
 from biofm_jax import cli
 from biofm_jax.adapt.encoder import Encoder
+from biofm_jax.data.molecule_conformer import ConformerData
 from biofm_jax.data.protein import ProteinData
 from biofm_jax.embed.tables import read_embeddings, read_facts
 
@@ -241,3 +242,10 @@ def test_a_dry_run_counts_and_writes_nothing(embed, tmp_path):
     assert row["longest"] == lengths.max() and row["longer than 128"] == (lengths > 128).sum()
     assert 0 < row["fill"] <= 1 and row["bytes"] == 40 * SPEC.width * 4
     assert [each.name for each in tmp_path.iterdir()] == ["a.fasta"]
+
+
+def test_a_model_of_molecules_in_space_is_refused(embed, tmp_path, monkeypatch):
+    other = dataclasses.replace(ENCODER, data=ConformerData())
+    monkeypatch.setattr("biofm_jax.embed.command.load_encoder", lambda name: other)
+    said = embed(fasta(tmp_path / "some.fasta", proteins(1)), code=2)
+    assert "atoms in space" in said and "biofm evaluate" in " ".join(said.split())

@@ -10,6 +10,7 @@ from biofm_jax.data.batch import Batch
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.flops import train_flops
 from biofm_jax.models.heads import LanguageHead, PredictionHead, ProjectionHead
+from biofm_jax.models.linear_attention import LinearAttention
 from biofm_jax.models.transformer import TransformerSpec
 
 ROWS, TOKENS, SLOTS, PREDICTED = 1, 256, 4, 38
@@ -49,6 +50,11 @@ def test_the_rule_is_what_the_compiler_counts(name):
     rule = train_flops(spec, TOKENS, predicted=1.0, pooled=SLOTS / TOKENS)
     # The compiler also counts norms, softmax and activations: 1 % at this width.
     assert 1.0 < counted(spec, None) / rule < 1.03
+
+
+def test_linear_attention_costs_what_so_many_keys_would_whatever_the_length():
+    linear = dataclasses.replace(SPEC, linear=LinearAttention(features=32))
+    assert train_flops(linear, 64) == train_flops(linear, 4096) == train_flops(SPEC, 2 * 32)
 
 
 def test_an_encoder_decoder_pays_for_both_stacks_and_the_look_across():

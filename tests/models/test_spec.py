@@ -10,6 +10,7 @@ from transformer_examples import BASE, jit, pack, sequences, variant
 from biofm_jax.errors import UserError
 from biofm_jax.models.embedding import TokenDropout
 from biofm_jax.models.heads import LanguageHead, PredictionHead, ProjectionHead
+from biofm_jax.models.linear_attention import LinearAttention
 from biofm_jax.models.positions import (
     Alibi,
     Learned,
@@ -65,6 +66,7 @@ CHANGES = [
     dict(parallel="shared"),
     dict(parallel="separate"),
     dict(window=2),
+    dict(linear=LinearAttention(features=6)),
     dict(local=LocalLayers(window=2, every=2)),
     dict(local=LocalLayers(window=64, base=100.0, every=2)),
     dict(first_norm=False),

@@ -1,4 +1,4 @@
-"""Layouts of the authors' own files, as typed: MolGPT, ETHOS and Biohub's ESM C, there and back."""
+"""Layouts of the authors' own files, as typed: of MoLFormer, MolGPT, ETHOS, Biohub's ESM C."""
 
 import json
 
@@ -15,7 +15,7 @@ from biofm_jax.zoo.weights import open_weights
 
 BUILD = {each.family.name: each.build for each in written_references()}
 # Family as typed -> where its layout is found.
-NAMES = {"molgpt": "molgpt", "ethos": "ethos", "esmc": "esmc-biohub"}
+NAMES = {"molformer": "molformer", "molgpt": "molgpt", "ethos": "ethos", "esmc": "esmc-biohub"}
 
 
 def command(capsys, *arguments):
@@ -28,7 +28,7 @@ def command(capsys, *arguments):
 def test_there_and_back(name, capsys, tmp_path):
     BUILD[NAMES[name]]().save_pretrained(tmp_path / "published")
     model, again = tmp_path / "model", tmp_path / "again"
-    modality = {"molgpt": "molecule", "ethos": "ehr", "esmc": "protein"}[name]
+    modality = {"ethos": "ehr", "esmc": "protein"}.get(name, "molecule")
     code, rows = command(
         capsys, "import", name, tmp_path / "published", model, "--modality", modality
     )

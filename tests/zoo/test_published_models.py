@@ -8,8 +8,11 @@ import torch
 import transformers
 
 from biofm_jax.errors import UserError
+from biofm_jax.models.api import BUFFER
 from biofm_jax.parity.ethos import Ethos
+from biofm_jax.parity.molformer import Molformer
 from biofm_jax.parity.molgpt import MolGpt
+from biofm_jax.parity.unimol import UniMol
 from biofm_jax.zoo.esm import ESM2
 from biofm_jax.zoo.exporting import same_architecture
 from biofm_jax.zoo.importing import model_places, model_shapes
@@ -33,13 +36,22 @@ CLASSES = {
 }
 
 
-def _written(kind, *more):
+def _written(kind, *names):
     """A reference that is written out, from the fields of a configuration."""
-    names = ("vocab_size", "n_layer", "n_embd", "n_head", *more, "block_size")
     return lambda config: kind(*(config[name] for name in names))
 
 
-WRITTEN = {"molgpt": _written(MolGpt), "ethos": _written(Ethos, "bias")}
+GPT = ("vocab_size", "n_layer", "n_embd", "n_head")
+MOLFORMER = ("vocab_size", "num_hidden_layers", "hidden_size", "num_attention_heads",
+             "intermediate_size", "num_random_features")  # fmt: skip
+UNIMOL = ("vocab_size", "encoder_layers", "encoder_embed_dim", "encoder_attention_heads",
+          "encoder_ffn_embed_dim", "kernels")  # fmt: skip
+WRITTEN = {
+    "molformer": _written(Molformer, *MOLFORMER),
+    "molgpt": _written(MolGpt, *GPT, "block_size"),
+    "ethos": _written(Ethos, *GPT, "bias", "block_size"),
+    "unimol": _written(UniMol, *UNIMOL),
+}
 
 
 def theirs(model):
@@ -56,7 +68,13 @@ def theirs(model):
 
 def ours(model) -> int:
     spec = model.spec
-    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(model_shapes(spec)))
+    shapes = model_shapes(spec)
+    trained = jax.tree.map(
+        lambda leaf, names: 0 if BUFFER in names else math.prod(leaf.shape),
+        shapes,
+        spec.build().axes(shapes),
+    )
+    count = sum(jax.tree.leaves(trained))
     # A norm that lies unused.
     return count if getattr(spec, "first_norm", True) else count - spec.width
 
