@@ -15,6 +15,7 @@ from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec, encoder_alone
 from biofm_jax.models.graph import GraphSpec
+from biofm_jax.models.grover import GroverSpec
 from biofm_jax.models.heads import pool as pool_hidden
 from biofm_jax.models.transformer import TransformerSpec
 
@@ -134,7 +135,7 @@ class Encoder:
         return embed
 
 
-Stack = TransformerSpec | GraphSpec
+Stack = TransformerSpec | GraphSpec | GroverSpec
 
 
 def cut_above(spec: Stack, params: Any, layer: int | None) -> tuple[Stack, Any]:

@@ -39,6 +39,7 @@ class Outputs:
             of every block in the compute dtype, with `collect=("keys_values",)`.
         source: what the encoder before a decoder returned.
         source_keys_values: the same as `keys_values`, of the cross attention to the encoder.
+        pooled_logits: (b, s, m) float32, of a head that has some of tokens and some of `pooled`.
     """
 
     hidden: Hidden | None = None
@@ -49,6 +50,7 @@ class Outputs:
     keys_values: tuple[AnyArray, AnyArray] | None = None
     source: "Outputs | None" = None
     source_keys_values: tuple[AnyArray, AnyArray] | None = None
+    pooled_logits: AnyArray | None = None
 
 
 @dataclasses.dataclass(frozen=True)

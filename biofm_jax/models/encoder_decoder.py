@@ -16,6 +16,7 @@ from biofm_jax.models.api import Model, Outputs
 from biofm_jax.models.attention_cached import Cache
 from biofm_jax.models.cross_attention import BACKENDS, Source
 from biofm_jax.models.graph import GraphSpec
+from biofm_jax.models.grover import GroverSpec
 from biofm_jax.models.heads import Head, LanguageHead
 from biofm_jax.models.positions import Positions
 from biofm_jax.models.spec import ModelSpec, check_tokens
@@ -125,7 +126,7 @@ class EncoderDecoderSpec(ModelSpec):
         return Model(init, apply, axes, self)
 
 
-Spec = TransformerSpec | EncoderDecoderSpec | GraphSpec
+Spec = TransformerSpec | EncoderDecoderSpec | GraphSpec | GroverSpec
 
 
 def replaced(spec: Spec, **changes) -> Spec:
@@ -194,7 +195,7 @@ def apply_pair(
     return dataclasses.replace(out, source=encoded)
 
 
-def encoder_alone(spec: Spec, params: PyTree) -> tuple[TransformerSpec | GraphSpec, PyTree]:
+def encoder_alone(spec: Spec, params: PyTree) -> tuple[ModelSpec, PyTree]:
     """The stack that reads, with its parameters: of two stacks the encoder, else the model."""
     if not isinstance(spec, EncoderDecoderSpec):
         return spec, params

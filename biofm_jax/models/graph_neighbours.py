@@ -108,14 +108,16 @@ def kind_counts(near: Neighbours, sizes: tuple[int, ...], dtype) -> jax.Array:
     return jax.lax.stop_gradient(_over_slots(near, counted, zeros))
 
 
-def neighbour_sum(x: Hidden, near: Neighbours) -> Hidden:
-    """(b, t, d) the sum of the hidden states of each atom's neighbours.
+def neighbour_sum(x: AnyArray, near: Neighbours) -> jax.Array:
+    """The sum of the hidden states of each atom's neighbours, in the shape of `x`.
 
     Args:
-        x: (b, t, d).
+        x: (b, t, ...), such as (b, t, d).
         near: of the batch.
     """
-    return _gathered(x, near) if near.adjacency is None else near.adjacency @ x
+    if near.adjacency is None:
+        return _gathered(x, near)
+    return jnp.einsum("btu,bu...->bt...", near.adjacency, x)
 
 
 @jax.custom_vjp
@@ -187,8 +189,8 @@ def _at(near: Neighbours, values: AnyArray, slot) -> tuple[jax.Array, jax.Array]
     return jnp.take_along_axis(values, place, axis=1), slot < near.degree
 
 
-def _rows(x: Hidden, near: Neighbours, slot) -> jax.Array:
-    """(b, t, d) the hidden state of each atom's neighbour of that number, or zeros."""
+def _rows(x: AnyArray, near: Neighbours, slot) -> jax.Array:
+    """(b, t, ...) the state of each atom's neighbour of that number, or zeros."""
     senders, here = _at(near, near.senders, slot)
     rows = jax.vmap(lambda x, senders: x.at[senders].get(mode="promise_in_bounds"))(x, senders)
-    return jnp.where(here[:, :, None], rows, 0)
+    return jnp.where(here.reshape(*here.shape, *[1] * (x.ndim - 2)), rows, 0)

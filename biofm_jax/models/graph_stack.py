@@ -27,6 +27,7 @@ from biofm_jax.models.layers import FeedForward, Norm, normal, parameter
 
 if TYPE_CHECKING:
     from biofm_jax.models.graph import GraphSpec
+    from biofm_jax.models.spec import ModelSpec
 
 
 def multi_hot(classes: jax.Array, sizes: tuple[int, ...], dtype) -> jax.Array:
@@ -114,18 +115,12 @@ def graph_axes(spec: "GraphSpec") -> PyTree:
 
 def _boxed(spec: "GraphSpec", rng: jax.Array) -> PyTree:
     """Parameters with the names of their axes, made on a row of two atoms and one bond."""
-    ids = jnp.zeros((1, 2), jnp.int32)
-    graph = Graph(
-        jnp.zeros((1, 2, len(spec.features)), jnp.int32),
-        jnp.array([[[0, 1], [1, 0]]], jnp.int32),
-        jnp.ones((1, 2, len(spec.bonds)), jnp.int32),
-    )
-    batch = Batch(ids, ids + 1, ids, ids[:, :1], graph=graph)
+    batch = two_atoms(spec)
     hidden = jnp.zeros((1, 2, spec.width))
     keys = dict(zip(("embed", "blocks", "head"), jax.random.split(rng, 3)))
     with partitioned(None):
         params = {"embed": AtomEmbedding(spec).init(keys["embed"], batch, None)["params"]}
-        edges, block = neighbours(spec, graph, jnp.dtype("float32")), GraphBlock(spec)
+        edges, block = neighbours(spec, batch.graph, jnp.dtype("float32")), GraphBlock(spec)
         params["blocks"] = jax.vmap(lambda key: block.init(key, hidden, *edges, 0, None)["params"])(
             jax.random.split(keys["blocks"], spec.layers)
         )
@@ -133,6 +128,17 @@ def _boxed(spec: "GraphSpec", rng: jax.Array) -> PyTree:
             table = nn.unbox(params)["embed"]["tokens"]
             params["head"] = heads.init_head(spec, keys["head"], table, hidden)
     return params
+
+
+def two_atoms(spec) -> Batch:
+    """A row of two atoms and one bond, on which parameters are made."""
+    ids = jnp.zeros((1, 2), jnp.int32)
+    graph = Graph(
+        jnp.zeros((1, 2, len(spec.features)), jnp.int32),
+        jnp.array([[[0, 1], [1, 0]]], jnp.int32),
+        jnp.ones((1, 2, len(spec.bonds)), jnp.int32),
+    )
+    return Batch(ids, ids + 1, ids, ids[:, :1], graph=graph)
 
 
 def apply_graph(
@@ -160,7 +166,7 @@ def apply_graph(
         UserError: a batch without a graph or with fewer features than the model reads, training
             with dropout but no key, or an unknown name to collect.
     """
-    keys = _check_call(spec, batch, rngs, train, collect)
+    keys = check_call(spec, batch, rngs, train, collect)
     axes, dtype = graph_axes(spec), spec.compute_dtype
     outer = {name: part for name, part in params.items() if name != "blocks"}
     outer = gather(outer, {name: axes[name] for name in outer}, dtype)
@@ -203,13 +209,32 @@ def _run_blocks(spec, stacked, axes, x, edges, keys, collect) -> tuple[Hidden, H
     return x, None if layers is None else jnp.concatenate([first[None], layers])
 
 
-def _check_call(spec, batch, rngs, train, collect) -> jax.Array | None:
-    """The rows' dropout keys, or None where nothing is dropped."""
+def check_call(
+    spec: "ModelSpec",
+    batch: Batch,
+    rngs: jax.Array | None,
+    train: bool,
+    collect: tuple[str, ...],
+    random: bool = False,
+) -> jax.Array | None:
+    """(b,) the rows' keys when training draws something, or None.
+
+    Args:
+        spec: of a model of graphs.
+        batch: it reads.
+        rngs: one key, or None.
+        train: whether dropout is on.
+        collect: what else is asked for.
+        random: whether training draws more than dropout.
+
+    Raises:
+        UserError: see `apply_graph`.
+    """
     graph = batch.graph
     if graph is None:
         raise UserError(
-            "a GraphSpec reads the graph of a batch, and this one has none: of the commands train "
-            "and evaluate make such batches, with MoleculeGraphData"
+            f"a {type(spec).__name__} reads the graph of a batch, and this one has none; "
+            "MoleculeGraphData makes such batches"
         )
     for name, wanted, found in (
         ("features", spec.features, graph.features.shape[-1]),
@@ -217,11 +242,12 @@ def _check_call(spec, batch, rngs, train, collect) -> jax.Array | None:
     ):
         if len(wanted) > found:
             raise UserError(
-                f"GraphSpec.{name} names {len(wanted)} features, and the batch has {found}"
+                f"{type(spec).__name__}.{name} names {len(wanted)} features, and the batch has "
+                f"{found}"
             )
     if unknown := set(collect) - {"layers"}:
         raise UserError(f"cannot collect {sorted(unknown)} of a graph network; known is layers")
-    if not train or not spec.dropout:
+    if not train or not (spec.dropout or random):
         return None
     if rngs is None:
         raise UserError("training with dropout needs a PRNG key: apply(..., rngs=key)")
