@@ -39,6 +39,11 @@ class Encoder:
     data: SequenceData
     params: Any = None
 
+    @property
+    def reads_graphs(self) -> bool:
+        """Whether a text becomes a graph, which cannot be cut, rather than a row of tokens."""
+        return self.data.shapes(1).graph is not None
+
     def control(self) -> "Encoder":
         """The same model with parameters nobody trained: the control of every comparison."""
         return dataclasses.replace(self, name="random", params=None)
