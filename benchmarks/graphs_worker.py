@@ -2,8 +2,10 @@
 
     python -m benchmarks.graphs_worker CONTENDER MESSAGE FOLDER CORE
 
-MESSAGE is that of `GraphSpec`. `ours` and `pyg` make each batch anew from graphs in memory;
-`ours_step` and `pyg_step` have made them before. `weights` makes FOLDER/weights.npz and ends.
+MESSAGE is that of `GraphSpec`. A contender is a package and a way: `_whole` takes a batch at once,
+`_parts` adds up the gradients of `PARTS` microbatches, whose activations stay in the cache of a
+core. `ours` and `pyg` take parts and make each batch anew from graphs in memory, the others have
+made them before. `weights` makes FOLDER/weights.npz and ends.
 """
 
 import json
@@ -16,12 +18,14 @@ from pathlib import Path
 from benchmarks import inputs
 
 CONTENDERS = {
-    "ours": "this package",
-    "pyg": "PyTorch Geometric",
-    "ours_step": "this package, batches made before",
-    "pyg_step": "PyTorch Geometric, batches made before",
+    "ours": "in microbatches, batches made in the step",
+    "pyg": "in microbatches, batches made in the step",
+    "ours_parts": "in microbatches",
+    "pyg_parts": "in microbatches",
+    "ours_whole": "whole batches",
+    "pyg_whole": "whole batches",
 }
-MOLECULES, BATCHES = 512, 4  # of a batch, as MolCLR's; batches
+ROWS, PARTS, BATCHES = 64, 8, 4  # packed rows of a batch, about MolCLR's 512 molecules
 TOKENS, SEGMENTS = 128, 16
 # So small a rate that rounding, which Adam magnifies where a gradient is 0, does not show.
 RATE, B1, B2, EPSILON, DECAY = 1e-6, 0.9, 0.999, 1e-8, 1e-5
@@ -43,10 +47,13 @@ def spec_of(message: str):
 
 
 def molecules():
-    """`BATCHES` lists of `MOLECULES` graphs, and (n, 1) float32 labels: rdkit's own NCI file."""
+    """Graphs of rdkit's own NCI file, (n, 1) float32 labels, and the batches as rows of numbers."""
+    import numpy as np
+
     from biofm_jax.data.bad_records import BadText
     from biofm_jax.data.molecule import quickstart_molecules
     from biofm_jax.data.molecule_graph import molecule_graph
+    from biofm_jax.data.packing import plan_rows
 
     graphs, labels, table = [], [], quickstart_molecules()
     for text, label in zip(table.smiles, table.labels, strict=True):
@@ -57,19 +64,20 @@ def molecules():
         if len(graph) <= TOKENS:
             graphs.append(graph)
             labels.append(label / 100)
-        if len(graphs) == MOLECULES * BATCHES:
+        if len(graphs) == 2200:
             break
-    return graphs, labels
+    rows = plan_rows(np.array([len(graph) for graph in graphs]), TOKENS, SEGMENTS)
+    batches = [[row.tolist() for row in rows[i * ROWS : (i + 1) * ROWS]] for i in range(BATCHES)]
+    return graphs, labels, batches
 
 
-def our_stepper(message: str, folder: Path, kept: bool) -> Callable[[int], float]:
+def our_stepper(message: str, folder: Path, kept: bool, parts: int) -> Callable[[int], float]:
     """The step that `biofm train` compiles; the index of the batch to the loss."""
     import jax
     import numpy as np
 
     from biofm_jax.data.graphs import GraphRows, GraphStore
     from biofm_jax.data.molecule_graph import AtomTokenizer
-    from biofm_jax.data.packing import plan_rows
     from biofm_jax.objectives.supervised import Supervised
     from biofm_jax.train.host_memory import keep_freed_memory
     from biofm_jax.train.mesh import MeshSpec
@@ -78,16 +86,10 @@ def our_stepper(message: str, folder: Path, kept: bool) -> Callable[[int], float
     from biofm_jax.train.step import build_program
 
     keep_freed_memory()
-    graphs, labels = molecules()
+    graphs, labels, plans = molecules()
     vocabulary, spec = AtomTokenizer().vocabulary, spec_of(message)
     store = GraphStore.from_examples(graphs, vocabulary)
-    plans = []
-    for start in range(0, len(graphs), MOLECULES):
-        records = np.arange(start, start + MOLECULES)
-        rows = plan_rows(store.lengths()[records], TOKENS, SEGMENTS)
-        plans.append([records[row].tolist() for row in rows])
-    most = max(map(len, plans))
-    builder = GraphRows(store, TOKENS, SEGMENTS, most, 0, np.float32(labels))
+    builder = GraphRows(store, TOKENS, SEGMENTS, ROWS, 0, np.float32(labels))
     mesh = MeshSpec().build()
     optimizer = OptimizerSpec(
         learning_rate=RATE, schedule="constant", warmup=0, b1=B1, b2=B2, eps=EPSILON,
@@ -105,6 +107,7 @@ def our_stepper(message: str, folder: Path, kept: bool) -> Callable[[int], float
             lambda axes: optimizer.build(1, axes),
             mesh,
             made[0],
+            parts,
         )
         held = [program.adopt(0, parameters(folder))]
 
@@ -196,7 +199,7 @@ def pyg_model(message: str, params: dict):
     return model
 
 
-def pyg_stepper(message: str, folder: Path, kept: bool) -> Callable[[int], float]:
+def pyg_stepper(message: str, folder: Path, kept: bool, parts: int) -> Callable[[int], float]:
     """Forward, backward, AdamW; the index of the batch to the loss."""
     import numpy as np
     import torch
@@ -207,6 +210,7 @@ def pyg_stepper(message: str, folder: Path, kept: bool) -> Callable[[int], float
     optimizer = torch.optim.AdamW(
         model.parameters(), RATE, (B1, B2), EPSILON, weight_decay=DECAY, fused=True
     )
+    molecule_graphs, labels, plans = molecules()
     graphs = [
         Data(
             x=torch.from_numpy(graph.ids.astype(np.int64)),
@@ -215,21 +219,28 @@ def pyg_stepper(message: str, folder: Path, kept: bool) -> Callable[[int], float
             edge_attr=torch.from_numpy(graph.bonds[:, :2].astype(np.int64) - 1),
             y=torch.from_numpy(np.float32(label)),
         )
-        for graph, label in zip(*molecules(), strict=True)
+        for graph, label in zip(molecule_graphs, labels, strict=True)
     ]
 
-    def batch(index: int):
-        return Batch.from_data_list(graphs[index * MOLECULES : (index + 1) * MOLECULES])
+    def batches(index: int):
+        size = ROWS // parts
+        for start in range(0, ROWS, size):
+            rows = plans[index][start : start + size]
+            yield Batch.from_data_list([graphs[i] for row in rows for i in row])
 
-    made = [batch(index) for index in range(BATCHES)]
+    made = [list(batches(index)) for index in range(BATCHES)]
+    counts = [sum(map(len, plan)) for plan in plans]
 
     def step(index: int) -> float:
-        data = made[index] if kept else batch(index)
-        loss = torch.nn.functional.mse_loss(model(data)[:, 0], data.y)
-        loss.backward()
+        total = 0.0
+        for data in made[index] if kept else batches(index):
+            errors = torch.nn.functional.mse_loss(model(data)[:, 0], data.y, reduction="sum")
+            loss = errors / counts[index]
+            loss.backward()
+            total += loss.item()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return loss.item()
+        return total
 
     return step
 
@@ -254,7 +265,8 @@ def main() -> None:
         make_weights(message, folder)
         return
     make = our_stepper if contender.startswith("ours") else pyg_stepper
-    step = make(message, folder, contender.endswith("_step"))
+    parts = 1 if contender.endswith("_whole") else PARTS
+    step = make(message, folder, "_" in contender, parts)
     done = 0
     for line in sys.stdin:
         command, count = line.split()

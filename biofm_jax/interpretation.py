@@ -165,11 +165,12 @@ class Interpreter:
         if self.task is not None:
             wild, tested = self.data.wild_type, self.data.tested.texts
             texts += [wild] if wild else list(tested[: self.options.items])
-        pieces = []
+        pieces, refused = [], []
         for kind in self.options.show or tuple(_REASONS):
             if reason := _REASONS[kind](self.encoder, self.task):
+                refused.append(f"{kind} of {self.options.model}: {reason}")
                 if self.options.show:
-                    raise UserError(f"{kind} of {self.options.model}: {reason}")
+                    raise UserError(refused[0])
                 continue
             if kind == "embeddings":
                 pieces.append(Piece(kind, ""))
@@ -179,6 +180,8 @@ class Interpreter:
                 readouts += ["model"] if _speaks(self.encoder) else []
                 readouts += ["probe"] if self.task is not None else []
             pieces += [Piece(kind, text, readout) for text in texts for readout in readouts]
+        if not pieces:
+            raise UserError("\n  ".join(["nothing can be shown", *refused]))
         return pieces
 
     def make(self, piece: Piece) -> Path:
@@ -235,10 +238,15 @@ def _speaks(encoder: Encoder) -> bool:
 
 
 def _attention_reason(encoder, task) -> str:
-    return ""
+    return _OF_GRAPHS if encoder.reads_graphs else ""
+
+
+_OF_GRAPHS = "a model of graphs passes messages; gradients with --task show what each atom adds"
 
 
 def _contacts_reason(encoder, task) -> str:
+    if encoder.reads_graphs:
+        return _OF_GRAPHS
     if encoder.data.kind not in ALPHABETS:
         return f"{encoder.data.kind} tokens are no residues; rollout shows its attention"
     return "a causal model sees one side of a pair only" if encoder.spec.causal else ""
@@ -348,12 +356,17 @@ def _gradients(self: Interpreter, piece: Piece):
     found, gap = token_attributions(
         self.encoder, text, output, self.options.seed, self.options.steps
     )
+    arrays = {"attributions": found, "tokens": np.array(text.tokens), "gap": np.array(gap)}
+    added = "What each token adds against a row of masks"
+    if text.graph is not None:
+        arrays["smiles"] = np.array(text.written)
+        added = "What each atom adds against the same bonds between masked atoms"
     return (
         f"Integrated gradients of {what}, {_short(piece.text)}",
-        "What each token adds against a row of masks: red raises the output, blue lowers it. The "
+        f"{added}: red raises the output, blue lowers it. The "
         f"attributions sum to {found.sum():.4g}, {abs(gap):.1g} from the difference of outputs.",
         "attribution",
-        {"attributions": found, "tokens": np.array(text.tokens), "gap": np.array(gap)},
+        arrays,
     )
 
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from biofm_jax.adapt.encoder import Encoder
 from biofm_jax.adapt.layer_states import Pooling, layer_states
+from biofm_jax.data.batch import Batch
 from biofm_jax.data.bucketing import RowBatch, fill_batch, plan_batches, row_lengths
+from biofm_jax.data.graphs import GraphExample, GraphRows, GraphStore
 from biofm_jax.models.positions import Learned
 
 # Tokens of a batch. A CPU is fastest while a batch stays in its cache (ESM-2 8M, rows of 512:
@@ -39,6 +41,17 @@ class Sequences:
     def lengths(self) -> np.ndarray:
         """(n,) int64 tokens of each."""
         return np.diff(self.offsets)
+
+
+@dataclasses.dataclass(frozen=True)
+class Graphs(Sequences):
+    """Texts as graphs, whose atoms are the tokens.
+
+    Attributes:
+        graphs: (n,) of them.
+    """
+
+    graphs: tuple[GraphExample, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +130,8 @@ class Embedder:
         self._vocabulary = encoder.data.tokenizer().vocabulary
         self._special = np.asarray(encoder.spec.special, np.int64)
         self._slots = encoder.data.segments
+        self._graphs = encoder.reads_graphs
+        self._alone = encoder.tokenize(["C"])[0] if self._graphs else None  # one atom
         self.batch_tokens = batch_tokens or TOKENS.get(jax.default_backend(), TOKENS_ELSEWHERE)
         self.room = row_room(encoder)
         self.width = encoder.spec.width
@@ -157,14 +172,7 @@ class Embedder:
             advance(int(begins[plan.sequences].sum()))
 
         for plan in self.plan(pieces):
-            batch = fill_batch(
-                plan,
-                sequences.ids,
-                pieces.starts,
-                pieces.lengths,
-                self._slots,
-                self._vocabulary.pad,
-            )
+            batch = self._batch(plan, sequences, pieces)
             waiting.append((plan, self._states(self._parts, batch)))
             if len(waiting) > AHEAD:
                 fetch()
@@ -178,7 +186,10 @@ class Embedder:
         count = len(plan.sequences)
         plan = dataclasses.replace(plan, sequences=np.arange(count))
         zeros, ones = np.zeros(count, np.int64), np.ones(count, np.int64)
-        batch = fill_batch(plan, zeros, zeros, ones, self._slots, self._vocabulary.pad)
+        sequences = Sequences(zeros, np.arange(count + 1))
+        if self._graphs:
+            sequences = Graphs(zeros, np.arange(count + 1), (self._alone,) * count)
+        batch = self._batch(plan, sequences, Windows(zeros, zeros, ones))
         jax.block_until_ready(self._states(self._parts, batch))
         began = time.perf_counter()
         jax.block_until_ready(self._states(self._parts, batch))
@@ -190,6 +201,24 @@ class Embedder:
         lengths = np.minimum(whole, self.room) if self._truncate else whole
         ends = self._vocabulary.eos >= 0
         return lengths - int(self._vocabulary.cls >= 0) - (ends & (lengths == whole))
+
+    def _batch(self, plan: RowBatch, sequences: Sequences, pieces: Windows) -> Batch:
+        """The arrays of a planned batch."""
+        if isinstance(sequences, Graphs):
+            chosen = [sequences.graphs[i] for i in plan.sequences]
+            store = GraphStore.from_examples(chosen, self._vocabulary)
+            rows = [[] for _ in range(plan.rows)]
+            for number, row in enumerate(plan.placement[:, 0].tolist()):
+                rows[row].append(number)
+            return GraphRows(store, plan.tokens, self._slots, plan.rows).batch(rows)
+        return fill_batch(
+            plan,
+            sequences.ids,
+            pieces.starts,
+            pieces.lengths,
+            self._slots,
+            self._vocabulary.pad,
+        )
 
     def _empty(self, sequences: Sequences, pieces: Windows) -> list[np.ndarray]:
         """Where results go: a vector of each window, or of each token of each window."""
@@ -237,7 +266,10 @@ class Embedder:
 
 
 def row_room(encoder: Encoder) -> int:
-    """Tokens of the longest row that a model reads: as in pretraining, or as it has positions."""
+    """Tokens of the longest row that a model reads: as in pretraining, or as it has positions;
+    a graph is never cut."""
+    if encoder.reads_graphs:
+        return encoder.data.longest
     positions = encoder.spec.positions
     room = encoder.data.max_tokens
     return min(room, positions.maximum) if isinstance(positions, Learned) else room

@@ -15,6 +15,7 @@ from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
 from biofm_jax.models.encoder_decoder import Spec, encoder_alone
 from biofm_jax.models.graph import GraphSpec
+from biofm_jax.models.grover import GroverSpec
 from biofm_jax.models.heads import pool as pool_hidden
 from biofm_jax.models.pair_transformer import PairTransformerSpec
 from biofm_jax.models.transformer import TransformerSpec
@@ -38,6 +39,11 @@ class Encoder:
     spec: Spec
     data: SequenceData
     params: Any = None
+
+    @property
+    def reads_graphs(self) -> bool:
+        """Whether a text becomes a graph, which cannot be cut, rather than a row of tokens."""
+        return self.data.shapes(1).graph is not None
 
     def control(self) -> "Encoder":
         """The same model with parameters nobody trained: the control of every comparison."""
@@ -133,7 +139,7 @@ class Encoder:
         return embed
 
 
-Stack = TransformerSpec | GraphSpec | PairTransformerSpec
+Stack = TransformerSpec | GraphSpec | GroverSpec | PairTransformerSpec
 
 
 def cut_above(spec: Stack, params: Any, layer: int | None) -> tuple[Stack, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from biofm_jax.adapt.encoder import Stack
 from biofm_jax.data.batch import Batch
 from biofm_jax.errors import UserError
 from biofm_jax.models.heads import pool
@@ -17,7 +18,7 @@ Pooling = Literal["mean", "cls", "tokens"]
 
 
 def layer_states(
-    spec: TransformerSpec,
+    spec: Stack,
     params: Any,
     layers: Sequence[int] | None,
     pooling: Pooling,
@@ -61,6 +62,8 @@ def layer_states(
             )
     if not layers or len(set(layers)) < len(layers):
         raise UserError(f"layers {' '.join(map(str, layers))}: name at least one, and each once")
+    if not isinstance(spec, TransformerSpec):
+        return _of_whole_stack(spec, params, layers, pooling, dtype)
     stops = sorted({0, *layers})
     if len(stops) == 1:
         stops.append(1)  # no stack is empty
@@ -84,7 +87,20 @@ def layer_states(
     return jax.jit(chosen), parts
 
 
-def _pooled(x: jax.Array, batch: Batch, spec: TransformerSpec, pooling: Pooling, dtype: str):
+def _of_whole_stack(spec, params, layers, pooling, dtype):
+    """The same of a stack whose blocks do more than read the one before: all states are held."""
+    blocks = max(*layers, 1)
+    cut = jax.tree.map(lambda stacked: stacked[:blocks], params["blocks"])
+    model = dataclasses.replace(spec, layers=blocks).build()
+
+    def chosen(parts, batch):
+        states = model.apply(parts, batch, collect=("layers",)).layers
+        return tuple(_pooled(states[layer], batch, spec, pooling, dtype) for layer in layers)
+
+    return jax.jit(chosen), {**params, "blocks": cut}
+
+
+def _pooled(x: jax.Array, batch: Batch, spec: Stack, pooling: Pooling, dtype: str):
     if pooling != "tokens":
         x = pool(x, batch, {"mean": "mean", "cls": "first"}[pooling], spec.special)
     return jnp.asarray(x, dtype)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from biofm_jax.adapt.embed_stream import Sequences
+from biofm_jax.adapt.embed_stream import Graphs, Sequences
 from biofm_jax.data.bad_records import BadRecords, BadText
 from biofm_jax.data.readers import Record, read_records
 from biofm_jax.data.sequence import SequenceData
@@ -68,8 +68,13 @@ class Source:
             yield part
 
     def tokenized(self, part: list[Record]) -> Sequences:
-        """Ids of good records."""
-        return encoded(self.data.tokenizer(), [self.data.clean(record.text) for record in part])
+        """Ids of good records, or graphs."""
+        texts = [self.data.clean(record.text) for record in part]
+        sequences = encoded(self.data.tokenizer(), texts)
+        if self.data.shapes(1).graph is None:
+            return sequences
+        graphs = tuple(map(self.data.to_example(), texts))
+        return Graphs(sequences.ids, sequences.offsets, graphs)
 
 
 def encoded(tokenizer: Tokenizer, texts: list[str]) -> Sequences:

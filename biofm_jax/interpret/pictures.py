@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
+from biofm_jax.interpret.molecule_picture import molecule_figure
 from biofm_jax.interpret.records import Interpretation
 
 WIDTH = 4.6  # inches, as all pictures of a report
@@ -82,7 +83,11 @@ def _mutagenesis(found: Interpretation) -> Figure:
 
 
 def _gradients(found: Interpretation) -> Figure:
-    """The text itself, each token on the colour of what it adds."""
+    """The text itself, each token on the colour of what it adds; of a graph, the molecule."""
+    if "smiles" in found.arrays:
+        return molecule_figure(
+            str(found.arrays["smiles"]), found.arrays["attributions"], found.unit, WIDTH, DIVERGING
+        )
     values, tokens = found.arrays["attributions"], found.arrays["tokens"]
     rows = math.ceil(len(tokens) / TEXT)
     figure = Figure(figsize=(WIDTH, 0.9 + 0.42 * rows), layout="constrained")

@@ -11,7 +11,8 @@ from jaxtyping import Float
 
 from biofm_jax.adapt.encoder import Encoder
 from biofm_jax.adapt.token_scores import whole_tokens
-from biofm_jax.data.batch import Batch
+from biofm_jax.data.batch import Batch, Graph
+from biofm_jax.data.graphs import GraphExample
 from biofm_jax.errors import UserError
 from biofm_jax.interpret.gradients import integrated_gradients
 
@@ -24,11 +25,15 @@ class Text:
         ids: (t,) with cls and eos.
         tokens: their names.
         regular: (t,) which are none of the special tokens.
+        graph: of a model of graphs, whose tokens are atoms; None: there is none.
+        written: the text as it was cleaned; its atoms have the order of the graph's.
     """
 
     ids: np.ndarray
     tokens: tuple[str, ...]
     regular: np.ndarray
+    graph: GraphExample | None = None
+    written: str = ""
 
 
 def read_text(encoder: Encoder, text: str) -> Text:
@@ -38,12 +43,16 @@ def read_text(encoder: Encoder, text: str) -> Text:
         UserError: a text it cannot read, or one longer than its rows.
     """
     (ids,) = whole_tokens(encoder, [text], [f"{text[:20]}..."])
+    graph = ids if isinstance(ids, GraphExample) else None
+    ids = ids if graph is None else graph.ids.astype(np.int32)
     vocabulary = encoder.data.tokenizer().vocabulary
     special = {vocabulary.cls, vocabulary.eos, vocabulary.pad, vocabulary.mask}
     return Text(
         ids,
         tuple(vocabulary.tokens[i] for i in ids),
         np.array([int(i) not in special for i in ids]),
+        graph,
+        encoder.data.clean(text),
     )
 
 
@@ -52,7 +61,7 @@ def attentions_of(encoder: Encoder, text: Text, seed: int = 0) -> Float[np.ndarr
     encoder = encoder.reader()
     model, params = encoder.spec.build(), encoder.params_for(seed)
     run = jax.jit(lambda p, batch: model.apply(p, batch, collect=("attentions",)).attentions)
-    return np.asarray(run(params, _row(text.ids)))[:, 0]
+    return np.asarray(run(params, _row(text, text.ids)))[:, 0]
 
 
 def token_attributions(
@@ -65,7 +74,8 @@ def token_attributions(
     """What each token adds to an output, by integrated gradients on the embeddings.
 
     The baseline has the embedding of the mask (or of padding, where the vocabulary has no mask)
-    in the place of every regular token, so that the sum is what the tokens' identities change.
+    in the place of every regular token, so that the sum is what the tokens' identities change; of
+    a graph, the same bonds between atoms that say nothing.
 
     Args:
         encoder: the model.
@@ -87,7 +97,8 @@ def token_attributions(
         raise UserError(
             f"the vocabulary of {encoder.name} has neither mask nor padding to start from"
         )
-    row, empty = _row(text.ids), _row(np.where(text.regular, nothing, text.ids))
+    row = _row(text, text.ids)
+    empty = _row(text, np.where(text.regular, nothing, text.ids))
     embed = jax.jit(lambda p, batch: model.apply(p, batch, collect=("layers",)).layers[0])
 
     def score(embedded):
@@ -118,11 +129,17 @@ def log_likelihood(encoder: Encoder, text: Text) -> Callable[[Any], jax.Array]:
     return output
 
 
-def _row(ids: np.ndarray) -> Batch:
+def _row(text: Text, ids: np.ndarray) -> Batch:
+    """A batch of the text alone, with these ids."""
+    graph = text.graph
+    if graph is not None:
+        fields = (graph.features, graph.edges, graph.bonds)
+        graph = Graph(*(field.astype(np.int32)[None] for field in fields))
     ones = np.ones((1, len(ids)), np.int32)
     return Batch(
         tokens=np.asarray(ids, np.int32)[None],
         segment_ids=ones,
         positions=np.arange(len(ids), dtype=np.int32)[None],
         examples=np.zeros((1, 1), np.int32),
+        graph=graph,
     )

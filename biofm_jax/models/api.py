@@ -46,6 +46,7 @@ class Outputs:
         source_keys_values: the same as `keys_values`, of the cross attention to the encoder.
         coordinates: float32 in angstrom, those of the batch as a model of pairs moves them.
         distances: float32, of pairs of atoms of one molecule, as it predicts them, normalised.
+        pooled_logits: (b, s, m) float32, of a head that has some of tokens and some of `pooled`.
     """
 
     hidden: Hidden | None = None
@@ -60,6 +61,7 @@ class Outputs:
     source_keys_values: tuple[AnyArray, AnyArray] | None = None
     coordinates: Float[ArrayLike, "b t 3"] | None = None
     distances: Float[ArrayLike, "b t u"] | None = None
+    pooled_logits: AnyArray | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ from biofm_jax.models.attention_cached import Cache
 from biofm_jax.models.cross_attention import BACKENDS, Source
 from biofm_jax.models.dual_encoder import DualEncoderSpec, first_tower
 from biofm_jax.models.graph import GraphSpec
+from biofm_jax.models.grover import GroverSpec
 from biofm_jax.models.heads import Head, LanguageHead
 from biofm_jax.models.positions import Positions
 from biofm_jax.models.spec import ModelSpec, check_tokens
@@ -126,7 +127,7 @@ class EncoderDecoderSpec(ModelSpec):
         return Model(init, apply, axes, self)
 
 
-Spec = TransformerSpec | EncoderDecoderSpec | GraphSpec | DualEncoderSpec
+Spec = TransformerSpec | EncoderDecoderSpec | GraphSpec | GroverSpec | DualEncoderSpec
 
 
 def replaced(spec: Spec, **changes) -> Spec:
@@ -198,7 +199,7 @@ def apply_pair(
     return dataclasses.replace(out, source=encoded)
 
 
-def encoder_alone(spec: Spec, params: PyTree) -> tuple[TransformerSpec | GraphSpec, PyTree]:
+def encoder_alone(spec: Spec, params: PyTree) -> tuple[ModelSpec, PyTree]:
     """The stack that reads, with its parameters: encoder, first of two towers, or the model.
 
     Args:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from biofm_jax.models.dual_encoder import DualEncoderSpec
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.graph import GraphSpec
+from biofm_jax.models.grover import ContextMotifHead, GroverSpec
 from biofm_jax.models.heads import LanguageHead, PredictionHead, ProjectionHead
 from biofm_jax.models.pair_transformer import PairTransformerSpec
 from biofm_jax.models.relational import RelationalSpec
@@ -59,6 +60,16 @@ def train_flops(
         return 6.0 * (body + _head_weights(spec) * _share(spec, predicted, pooled))
     if isinstance(spec, TrialOutcomeSpec):
         return train_flops(spec.criteria, attended)
+    if isinstance(spec, GroverSpec):
+        square = spec.width * spec.width
+        messages = 3 * square + spec.hops * 3 * spec.width * spec.head_size
+        body = messages + square + 2 * spec.width * attended + 3 * spec.width * spec.hidden_width
+        weights = _head_weights(spec)
+        if isinstance(spec.head, ContextMotifHead):
+            return 6.0 * (
+                spec.layers * body + weights * predicted + spec.width * spec.head.motifs * pooled
+            )
+        return 6.0 * (spec.layers * body + weights * _share(spec, predicted, pooled))
     if isinstance(spec, RelationalSpec):
         square, mixed = spec.width * spec.width, spec.bases * spec.width
         body = (attended + 2) * (1 + spec.bases) * square + attended * (attended + 2) * mixed
@@ -117,6 +128,8 @@ def _head_weights(spec: "TransformerSpec") -> int:
     width, head = spec.width, spec.head
     if isinstance(head, LanguageHead):
         return width * spec.vocabulary + (width * width if head.transform else 0)
+    if isinstance(head, ContextMotifHead):
+        return width * head.contexts
     if isinstance(head, ProjectionHead):
         return width * (width * (head.layers - 1) + head.width)
     return width * head.outputs if isinstance(head, PredictionHead) else 0

@@ -98,17 +98,7 @@ class GraphSpec(ModelSpec):
 
     def check(self, data, mesh) -> None:
         """See `ModelSpec`; the data must have graphs, and no mesh may cut a row."""
-        check_tokens(self, data, mesh)
-        if data.shapes(1).graph is None:
-            raise UserError(
-                f"GraphSpec reads graphs, and {type(data).__name__} has none; set "
-                "data=MoleculeGraphData(...), or another model"
-            )
-        if mesh[3] > 1:
-            raise UserError(
-                f"mesh.context is {mesh[3]}, and a graph's edges cross every cut of a row; set "
-                "--mesh.context 1 and put the devices on data or fsdp"
-            )
+        check_graph(self, data, mesh)
 
     def build(self) -> Model:
         """The model's pure functions; `apply` reads `Batch.graph`.
@@ -119,7 +109,7 @@ class GraphSpec(ModelSpec):
         Raises:
             UserError: fields that do not go together; the message names them.
         """
-        _check(self)
+        check_graph_fields(self)
 
         def init(rng, batch):
             """Float32 parameters; of `batch` nothing is read, all shapes are in the spec."""
@@ -135,23 +125,52 @@ class GraphSpec(ModelSpec):
         return Model(init, apply, axes, self)
 
 
-def _check(spec: GraphSpec) -> None:
+def check_graph(spec: ModelSpec, data, mesh: tuple[int, int, int, int]) -> None:
+    """What every model of packed graphs asks of data and mesh.
+
+    Raises:
+        UserError: names the field and the fix.
+    """
+    check_tokens(spec, data, mesh)
+    if data.shapes(1).graph is None:
+        raise UserError(
+            f"{type(spec).__name__} reads graphs, and {type(data).__name__} has none; set "
+            "data=MoleculeGraphData(...), or another model"
+        )
+    if mesh[3] > 1:
+        raise UserError(
+            f"mesh.context is {mesh[3]}, and a graph's edges cross every cut of a row; set "
+            "--mesh.context 1 and put the devices on data or fsdp"
+        )
+
+
+def check_graph_fields(spec) -> None:
+    """Refuse sizes that no model of graphs can have.
+
+    Raises:
+        UserError: names the field.
+    """
     for field in ("vocabulary", "layers", "width", "hidden_width"):
-        _demand(getattr(spec, field) > 0, field, getattr(spec, field), "a positive number")
-    _demand(len(spec.bonds) > 0, "bonds", spec.bonds, "the classes of at least one feature")
+        demand(spec, getattr(spec, field) > 0, field, "a positive number")
+    demand(spec, len(spec.bonds) > 0, "bonds", "the classes of at least one feature")
     for field in ("features", "bonds"):
-        sizes = getattr(spec, field)
-        _demand(all(size > 0 for size in sizes), field, sizes, "positive numbers of classes")
-    _demand(0.0 <= spec.dropout < 1.0, "dropout", spec.dropout, "at least 0 and below 1")
-    _demand(spec.norm_epsilon > 0.0, "norm_epsilon", spec.norm_epsilon, "above 0")
+        demand(spec, all(n > 0 for n in getattr(spec, field)), field, "positive numbers of classes")
+    demand(spec, 0.0 <= spec.dropout < 1.0, "dropout", "at least 0 and below 1")
+    demand(spec, spec.norm_epsilon > 0.0, "norm_epsilon", "above 0")
     known = range(spec.vocabulary)
     need = f"below vocabulary={spec.vocabulary}"
-    _demand(spec.mask is None or spec.mask in known, "mask", spec.mask, need)
-    _demand(all(token in known for token in spec.special), "special", spec.special, need)
-    if isinstance(spec.head, ProjectionHead):
-        _demand(spec.head.layers > 0, "head.layers", spec.head.layers, "a positive number")
+    demand(spec, spec.mask is None or spec.mask in known, "mask", need)
+    demand(spec, all(token in known for token in spec.special), "special", need)
+    if isinstance(spec.head, ProjectionHead) and spec.head.layers < 1:
+        raise UserError(f"{type(spec).__name__}.head.layers is {spec.head.layers}; use 1 or more")
 
 
-def _demand(holds: bool, field: str, value, need: str) -> None:
+def demand(spec, holds: bool, field: str, need: str) -> None:
+    """Refuse a field of a spec.
+
+    Raises:
+        UserError: unless `holds`.
+    """
     if not holds:
-        raise UserError(f"GraphSpec.{field} is {value!r}; it must be {need}")
+        value = getattr(spec, field)
+        raise UserError(f"{type(spec).__name__}.{field} is {value!r}; it must be {need}")

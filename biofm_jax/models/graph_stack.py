@@ -1,15 +1,13 @@
 """The layers of a graph network, and the network as pure functions."""
 
-import dataclasses
 import functools
 from typing import TYPE_CHECKING
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Int32
 
-from biofm_jax.array_types import ArrayLike, Hidden, PyTree
+from biofm_jax.array_types import Hidden, PyTree
 from biofm_jax.data.batch import Batch, Graph
 from biofm_jax.errors import UserError
 from biofm_jax.models import heads
@@ -17,31 +15,19 @@ from biofm_jax.models.activations import ACTIVATIONS
 from biofm_jax.models.api import Outputs, constrain, gather, gather_late, partitioned, used
 from biofm_jax.models.dropout import EMBEDDING, FEEDFORWARD, dropout, fold, row_keys
 from biofm_jax.models.embedding import look_up
+from biofm_jax.models.graph_neighbours import (
+    Neighbours,
+    kind_counts,
+    kind_table,
+    neighbour_sum,
+    rectified_sum,
+    sorted_neighbours,
+)
 from biofm_jax.models.layers import FeedForward, Norm, normal, parameter
 
 if TYPE_CHECKING:
     from biofm_jax.models.graph import GraphSpec
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Neighbours:
-    """What every layer reads of the edges, made once; either the first two or the others.
-
-    Messages "sum" are linear, so that a row's are two products of matrices. These are faster
-    than a gather and a scatter by edge, for rows of up to a few hundred atoms.
-
-    Attributes:
-        adjacency: (b, t, t) edges from the second atom to the first.
-        counts: (b, t, n) bonds of each class at an atom.
-        edges: (b, e, 2) sender and receiver.
-        kinds: (b, e, n) classes of each bond as ones; nothing but zeros in padding.
-    """
-
-    adjacency: Float[ArrayLike, "b t u"] | None = None
-    counts: Float[ArrayLike, "b t n"] | None = None
-    edges: Int32[ArrayLike, "b e 2"] | None = None
-    kinds: Float[ArrayLike, "b e n"] | None = None
+    from biofm_jax.models.spec import ModelSpec
 
 
 def multi_hot(classes: jax.Array, sizes: tuple[int, ...], dtype) -> jax.Array:
@@ -56,22 +42,13 @@ def multi_hot(classes: jax.Array, sizes: tuple[int, ...], dtype) -> jax.Array:
     return jnp.concatenate(parts, axis=-1)
 
 
-def neighbours(spec: "GraphSpec", graph: Graph, dtype: jnp.dtype) -> Neighbours:
-    """What the layers read of a batch's edges."""
-    kinds = multi_hot(graph.bonds - 1, spec.bonds, dtype)
-    exists = (graph.bonds[:, :, 0] > 0).astype(dtype)
-    kinds = kinds * exists[:, :, None]
-    if spec.message == "relu":
-        return Neighbours(edges=graph.edges, kinds=kinds)
-    length = graph.features.shape[1]
+def neighbours(spec: "GraphSpec", graph: Graph, dtype: jnp.dtype) -> tuple[Neighbours, jax.Array]:
+    """What every layer reads of a batch's edges, made once: the neighbours and the bond counts.
 
-    def of_row(edges, exists, kinds):
-        sender, receiver = edges[:, 0], edges[:, 1]
-        adjacency = jnp.zeros((length, length), dtype).at[receiver, sender].add(exists)
-        return adjacency, jnp.zeros((length, kinds.shape[1]), dtype).at[receiver].add(kinds)
-
-    adjacency, counts = jax.vmap(of_row)(graph.edges, exists, kinds)
-    return Neighbours(constrain(adjacency, "batch", None, None), counts)
+    Counts (b, t, n) are those of `kind_counts`; messages "relu" do not read them.
+    """
+    near = sorted_neighbours(graph, graph.features.shape[1], spec.bonds, dtype)
+    return near, kind_counts(near, spec.bonds, dtype)
 
 
 class AtomEmbedding(nn.Module):
@@ -100,7 +77,7 @@ class GraphBlock(nn.Module):
     spec: "GraphSpec"
 
     @nn.compact
-    def __call__(self, x: Hidden, near: Neighbours, layer, keys) -> Hidden:
+    def __call__(self, x: Hidden, near: Neighbours, counts, layer, keys) -> Hidden:
         spec, init = self.spec, normal(self.spec.init_std)
         # Between layers, not behind the last: the output of every block is a hidden state.
         x = jnp.where(layer > 0, ACTIVATIONS[spec.activation](x), x)
@@ -108,25 +85,14 @@ class GraphBlock(nn.Module):
         table = table.astype(x.dtype)
         if spec.message == "sum":
             own = parameter(self, "self", init, (spec.width,), (None,)).astype(x.dtype)
-            y = x + own + near.adjacency @ x + near.counts @ table
+            y = x + own + neighbour_sum(x, near) + counts @ table
         else:
-            y = x + _rectified(x, near, table)
+            y = x + rectified_sum(x, kind_table(table, spec.bonds), near)
         y = constrain(y, "batch", "tokens", "width")
         y = FeedForward(spec, name="feedforward")(y)
         y = Norm("layer", spec.norm_epsilon, True, name="norm")(y)
         y = dropout(y, spec.dropout, keys, FEEDFORWARD)
         return constrain(y, "batch", "tokens", "width")
-
-
-def _rectified(x: Hidden, near: Neighbours, table: jax.Array) -> Hidden:
-    """(b, t, d) the sum of relu(h_u + e_uv) over the neighbours u of each atom."""
-
-    def of_row(x, edges, kinds):
-        exists = jnp.any(kinds > 0, axis=1, keepdims=True)
-        messages = jnp.where(exists, jax.nn.relu(x[edges[:, 0]] + kinds @ table), 0.0)
-        return jnp.zeros_like(x).at[edges[:, 1]].add(messages.astype(x.dtype))
-
-    return jax.vmap(of_row)(x, near.edges, near.kinds)
 
 
 def init_graph(spec: "GraphSpec", rng: jax.Array) -> PyTree:
@@ -149,25 +115,30 @@ def graph_axes(spec: "GraphSpec") -> PyTree:
 
 def _boxed(spec: "GraphSpec", rng: jax.Array) -> PyTree:
     """Parameters with the names of their axes, made on a row of two atoms and one bond."""
-    ids = jnp.zeros((1, 2), jnp.int32)
-    graph = Graph(
-        jnp.zeros((1, 2, len(spec.features)), jnp.int32),
-        jnp.array([[[0, 1], [1, 0]]], jnp.int32),
-        jnp.ones((1, 2, len(spec.bonds)), jnp.int32),
-    )
-    batch = Batch(ids, ids + 1, ids, ids[:, :1], graph=graph)
+    batch = two_atoms(spec)
     hidden = jnp.zeros((1, 2, spec.width))
     keys = dict(zip(("embed", "blocks", "head"), jax.random.split(rng, 3)))
     with partitioned(None):
         params = {"embed": AtomEmbedding(spec).init(keys["embed"], batch, None)["params"]}
-        near, block = neighbours(spec, graph, jnp.dtype("float32")), GraphBlock(spec)
-        params["blocks"] = jax.vmap(lambda key: block.init(key, hidden, near, 0, None)["params"])(
+        edges, block = neighbours(spec, batch.graph, jnp.dtype("float32")), GraphBlock(spec)
+        params["blocks"] = jax.vmap(lambda key: block.init(key, hidden, *edges, 0, None)["params"])(
             jax.random.split(keys["blocks"], spec.layers)
         )
         if spec.head is not None:
             table = nn.unbox(params)["embed"]["tokens"]
             params["head"] = heads.init_head(spec, keys["head"], table, hidden)
     return params
+
+
+def two_atoms(spec) -> Batch:
+    """A row of two atoms and one bond, on which parameters are made."""
+    ids = jnp.zeros((1, 2), jnp.int32)
+    graph = Graph(
+        jnp.zeros((1, 2, len(spec.features)), jnp.int32),
+        jnp.array([[[0, 1], [1, 0]]], jnp.int32),
+        jnp.ones((1, 2, len(spec.bonds)), jnp.int32),
+    )
+    return Batch(ids, ids + 1, ids, ids[:, :1], graph=graph)
 
 
 def apply_graph(
@@ -195,7 +166,7 @@ def apply_graph(
         UserError: a batch without a graph or with fewer features than the model reads, training
             with dropout but no key, or an unknown name to collect.
     """
-    keys = _check_call(spec, batch, rngs, train, collect)
+    keys = check_call(spec, batch, rngs, train, collect)
     axes, dtype = graph_axes(spec), spec.compute_dtype
     outer = {name: part for name, part in params.items() if name != "blocks"}
     outer = gather(outer, {name: axes[name] for name in outer}, dtype)
@@ -204,8 +175,8 @@ def apply_graph(
     else:
         x = jnp.asarray(embedded, dtype)
     x = constrain(x, "batch", "tokens", "width")
-    near = neighbours(spec, batch.graph, dtype)
-    x, layers = _run_blocks(spec, params["blocks"], axes["blocks"], x, near, keys, collect)
+    edges = neighbours(spec, batch.graph, dtype)
+    x, layers = _run_blocks(spec, params["blocks"], axes["blocks"], x, edges, keys, collect)
     pooled = heads.pool(x, batch, spec.pooling, spec.special)
     logits = heads.head_logits(
         spec,
@@ -219,7 +190,7 @@ def apply_graph(
     return Outputs(x, pooled, logits, layers=layers)
 
 
-def _run_blocks(spec, stacked, axes, x, near, keys, collect) -> tuple[Hidden, Hidden | None]:
+def _run_blocks(spec, stacked, axes, x, edges, keys, collect) -> tuple[Hidden, Hidden | None]:
     """Hidden states after all blocks, and (l + 1, b, t, d) those of each, if asked."""
     axes = jax.tree.map(lambda names: names[1:], axes, is_leaf=lambda names: type(names) is tuple)
     block = GraphBlock(spec)
@@ -228,7 +199,7 @@ def _run_blocks(spec, stacked, axes, x, near, keys, collect) -> tuple[Hidden, Hi
         params, index = layer
         collected = gather if spec.remat == "full" else gather_late
         params = collected(params, axes, spec.compute_dtype)
-        y = block.apply({"params": params}, x, near, index, fold(keys, index + 1))
+        y = block.apply({"params": params}, x, *edges, index, fold(keys, index + 1))
         return y, (y if "layers" in collect else None)
 
     if spec.remat == "full":
@@ -238,13 +209,32 @@ def _run_blocks(spec, stacked, axes, x, near, keys, collect) -> tuple[Hidden, Hi
     return x, None if layers is None else jnp.concatenate([first[None], layers])
 
 
-def _check_call(spec, batch, rngs, train, collect) -> jax.Array | None:
-    """The rows' dropout keys, or None where nothing is dropped."""
+def check_call(
+    spec: "ModelSpec",
+    batch: Batch,
+    rngs: jax.Array | None,
+    train: bool,
+    collect: tuple[str, ...],
+    random: bool = False,
+) -> jax.Array | None:
+    """(b,) the rows' keys when training draws something, or None.
+
+    Args:
+        spec: of a model of graphs.
+        batch: it reads.
+        rngs: one key, or None.
+        train: whether dropout is on.
+        collect: what else is asked for.
+        random: whether training draws more than dropout.
+
+    Raises:
+        UserError: see `apply_graph`.
+    """
     graph = batch.graph
     if graph is None:
         raise UserError(
-            "a GraphSpec reads the graph of a batch, and this one has none: of the commands train "
-            "and evaluate make such batches, with MoleculeGraphData"
+            f"a {type(spec).__name__} reads the graph of a batch, and this one has none; "
+            "MoleculeGraphData makes such batches"
         )
     for name, wanted, found in (
         ("features", spec.features, graph.features.shape[-1]),
@@ -252,11 +242,12 @@ def _check_call(spec, batch, rngs, train, collect) -> jax.Array | None:
     ):
         if len(wanted) > found:
             raise UserError(
-                f"GraphSpec.{name} names {len(wanted)} features, and the batch has {found}"
+                f"{type(spec).__name__}.{name} names {len(wanted)} features, and the batch has "
+                f"{found}"
             )
     if unknown := set(collect) - {"layers"}:
         raise UserError(f"cannot collect {sorted(unknown)} of a graph network; known is layers")
-    if not train or not spec.dropout:
+    if not train or not (spec.dropout or random):
         return None
     if rngs is None:
         raise UserError("training with dropout needs a PRNG key: apply(..., rngs=key)")

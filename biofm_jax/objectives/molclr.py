@@ -115,14 +115,14 @@ def _damaged_row(spec, mask, key, tokens, segments, positions, examples, edges, 
     removed = jnp.zeros(tokens.shape, bool)
     if spec.subgraph > 0:
         wanted = _share(spec.subgraph, sizes)
-        start = (_rank(segments, slots, origin) == 0) & (segments > 0)
+        start = (rank_in_segment(segments, slots, origin) == 0) & (segments > 0)
         distance = _distances(start, segments, wanted, edges, exists)
-        nearest = _rank(segments, slots, distance, order)
+        nearest = rank_in_segment(segments, slots, distance, order)
         removed = (nearest < wanted[segments]) & (distance < tokens.shape[0])
     masked = removed
     if spec.atoms > 0:
         wanted = jnp.minimum(jnp.maximum(_share(spec.atoms, sizes), 1), sizes - 1)
-        masked = masked | (_rank(segments, slots, score) < wanted[segments])
+        masked = masked | (rank_in_segment(segments, slots, score) < wanted[segments])
     deleted = removed[edges].any(1)
     if spec.bonds > 0:
         deleted = deleted | _deleted(spec.bonds, slots, keys, segments, positions, edges, exists)
@@ -137,7 +137,7 @@ def _deleted(rate, slots, keys, segments, positions, edges, exists):
     number = (ends.min(1) << 16) | ends.max(1)  # (0, k) is atom k's too: folded twice
     bond_keys = jax.vmap(jax.random.fold_in)(keys[segment], number)
     score = jax.vmap(jax.random.bits)(jax.vmap(partial(jax.random.fold_in, data=1))(bond_keys))
-    half = _rank(segment, slots, score) // 2
+    half = rank_in_segment(segment, slots, score) // 2
     bonds = jnp.zeros(slots, jnp.int32).at[segment].add(1) // 2
     return exists & (half < _share(rate, bonds)[segment])
 
@@ -165,8 +165,14 @@ def _distances(start, segments, wanted, edges, exists):
     return distance
 
 
-def _rank(segments, slots, *scores):
-    """(n,) the place of each element in its segment, by the scores, the first one first."""
+def rank_in_segment(segments: jax.Array, slots: int, *scores: jax.Array) -> jax.Array:
+    """(n,) int32 the place of each element in its segment, by the scores, the first one first.
+
+    Args:
+        segments: (n,) int32, below `slots`.
+        slots: number of segments.
+        scores: (n,) each, the lowest comes first.
+    """
     order = jnp.lexsort((*scores[::-1], segments))
     sizes = jnp.zeros(slots, jnp.int32).at[segments].add(1)
     first = jnp.cumsum(sizes) - sizes
