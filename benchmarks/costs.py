@@ -15,7 +15,6 @@ import jax
 from benchmarks.results import Row, judged, run_part
 from biofm_jax.data.batch import batch_shapes
 from biofm_jax.data.tokenizers import esm2_tokenizer
-from biofm_jax.models.flops import train_flops
 from biofm_jax.models.heads import ProjectionHead
 from biofm_jax.models.positions import Rotary
 from biofm_jax.models.transformer import TransformerSpec
@@ -106,7 +105,7 @@ class Step:
         masked = round(0.15 * TOKENS) / TOKENS
         predicted = 1.0 if self.spec.causal else masked
         full = dataclasses.replace(self.spec, causal=False)  # plain XLA computes what it masks
-        per_token = train_flops(full, TOKENS, predicted, SLOTS / TOKENS)
+        per_token = full.train_flops(TOKENS, predicted, SLOTS / TOKENS)
         return 8 * self.counts.flops / (per_token * self.rows * TOKENS)
 
 

@@ -30,7 +30,6 @@ sys.path[0] = str(REPOSITORY)
 
 from benchmarks.gpu_worker import MASKED_SHARE, Job, add_toy  # noqa: E402
 from benchmarks.results import Row, judged, machine  # noqa: E402
-from biofm_jax.models.flops import train_flops  # noqa: E402
 from biofm_jax.zoo.esm import ESM2  # noqa: E402
 
 # Dense bf16 FLOP/s by NVIDIA's data sheets; the first name found in the device's counts.
@@ -54,7 +53,7 @@ NAMES = {"ours": "this package", "transformers": "transformers SDPA"}
 
 def model_flops(size: str, attended: float) -> float:
     """FLOPs of forward and backward for one token; see the module's docstring."""
-    return train_flops(ESM2[size], attended, predicted=MASKED_SHARE)
+    return ESM2[size].train_flops(attended, predicted=MASKED_SHARE)
 
 
 def gpu() -> tuple[str, float]:

@@ -23,8 +23,8 @@ from biofm_jax.errors import UserError
 from biofm_jax.evaluate.provenance import package_versions
 from biofm_jax.experiment import load_encoder
 from biofm_jax.files import require_new_folder
-from biofm_jax.models.encoder_decoder import Spec, replaced
 from biofm_jax.models.pair_transformer import PairTransformerSpec
+from biofm_jax.models.spec import ModelSpec
 from biofm_jax.train.mesh import MeshSpec, parameter_shardings
 from biofm_jax.zoo.config import read_config
 from biofm_jax.zoo.exporting import (
@@ -144,7 +144,7 @@ def _import(options: Import, made: Path) -> dict[str, Any]:
     return row
 
 
-def _model(options: Import, config: Path | None) -> tuple[Family, Spec, Published | None]:
+def _model(options: Import, config: Path | None) -> tuple[Family, ModelSpec, Published | None]:
     """The family and architecture asked for, held against the configuration that is there."""
     entry = None if options.name in FAMILIES else published(options.name)
     family = FAMILIES[options.name] if entry is None else entry.family
@@ -203,7 +203,7 @@ def _has_tokenizer(folder: Path) -> bool:
 
 
 def _data(
-    entry: Published | None, modality: str, folder: Path | None, spec: Spec
+    entry: Published | None, modality: str, folder: Path | None, spec: ModelSpec
 ) -> tuple[SequenceData | None, Tokenizer | None]:
     """How texts become tokens of the model, if that can be known."""
     modality = modality if entry is None else entry.modality
@@ -229,7 +229,7 @@ def _data(
     return (data, own) if own.vocabulary.size == spec.vocabulary else (None, None)
 
 
-def pooled_as_published(spec: Spec, tokenizer: Tokenizer, folder: Path) -> Spec:
+def pooled_as_published(spec: ModelSpec, tokenizer: Tokenizer, folder: Path) -> ModelSpec:
     """The spec with the pooling of the published model.
 
     A mean leaves the vocabulary's special tokens out, but in a model of sentence-transformers
@@ -246,16 +246,16 @@ def pooled_as_published(spec: Spec, tokenizer: Tokenizer, folder: Path) -> Spec:
     path = folder / "1_Pooling" / CONFIG
     if not path.is_file():
         special = tuple(i for i in tokenizer.vocabulary.special if i < spec.vocabulary)
-        return replaced(spec, special=special)
+        return spec.replaced(special=special)
     modes = {name.removeprefix("pooling_mode_") for name, on in read_config(path).items()
              if name.startswith("pooling_mode_") and on}  # fmt: skip
     known = {"mean_tokens": "mean", "cls_token": "first"}
     if len(modes) != 1 or not modes <= known.keys():
         raise UserError(f"{path}: pooling by {' and '.join(sorted(modes))} is not known here")
-    return replaced(spec, pooling=known[modes.pop()], special=())
+    return spec.replaced(pooling=known[modes.pop()], special=())
 
 
-def _says(folder: Path | None, tokenizer: Tokenizer | None, spec: Spec) -> str:
+def _says(folder: Path | None, tokenizer: Tokenizer | None, spec: ModelSpec) -> str:
     if tokenizer is None:
         return "none: give --tokenizer FOLDER to embed, score or generate"
     size = tokenizer.vocabulary.size

@@ -13,11 +13,11 @@ from biofm_jax.data.bad_records import BadText
 from biofm_jax.data.in_memory import pack_examples
 from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
-from biofm_jax.models.encoder_decoder import Spec, encoder_alone
 from biofm_jax.models.graph import GraphSpec
 from biofm_jax.models.grover import GroverSpec
 from biofm_jax.models.heads import pool as pool_hidden
 from biofm_jax.models.pair_transformer import PairTransformerSpec
+from biofm_jax.models.spec import ModelSpec
 from biofm_jax.models.transformer import TransformerSpec
 
 ROWS = 16  # rows of an embedding batch
@@ -36,7 +36,7 @@ class Encoder:
     """
 
     name: str
-    spec: Spec
+    spec: ModelSpec
     data: SequenceData
     params: Any = None
 
@@ -57,7 +57,7 @@ class Encoder:
 
     def reader(self) -> "Encoder":
         """The stack that reads texts: an encoder-decoder's encoder, the first of two towers."""
-        spec, params = encoder_alone(self.spec, self.params)
+        spec, params = self.spec.reader(self.params)
         return self if spec is self.spec else dataclasses.replace(self, spec=spec, params=params)
 
     def features_for_seeds(
@@ -109,7 +109,7 @@ class Encoder:
         Raises:
             UserError: the model has no such layer.
         """
-        spec, params = encoder_alone(self.spec, self.params_for(seed))
+        spec, params = self.spec.reader(self.params_for(seed))
         spec, params = cut_above(spec, params, layer)
         if pooling is not None:
             spec = dataclasses.replace(spec, pooling={"mean": "mean", "cls": "first"}[pooling])
@@ -162,7 +162,7 @@ def cut_above(spec: Stack, params: Any, layer: int | None) -> tuple[Stack, Any]:
 
 
 @functools.lru_cache(maxsize=4)
-def _initialiser(spec: Spec) -> Callable:
+def _initialiser(spec: ModelSpec) -> Callable:
     """Key -> random parameters, compiled once for all seeds."""
     model = spec.build()
     return jax.jit(lambda key: model.init(key, None))

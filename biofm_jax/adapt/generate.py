@@ -16,8 +16,9 @@ from biofm_jax.data.batch import Batch
 from biofm_jax.errors import UserError
 from biofm_jax.models import cache as cached
 from biofm_jax.models.dropout import fold_rows_in
-from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec
+from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.positions import Learned
+from biofm_jax.models.spec import ModelSpec
 
 ROWS = 64  # sequences of a batch
 MULTIPLE = 16  # prompts are padded to a multiple of so many tokens: few lengths to compile
@@ -171,7 +172,7 @@ def _check_masks(encoder: Encoder, prompts: Sequence[np.ndarray]) -> None:
 
 
 @functools.lru_cache(maxsize=4)
-def _program(spec: Spec, sampling: Sampling, beams: Beams | None) -> Callable:
+def _program(spec: ModelSpec, sampling: Sampling, beams: Beams | None) -> Callable:
     """(params, prompts (b, t), lengths (b,), source, seed, numbers (b,)) -> `Chosen` or `Found`."""
     model = spec.build()
 

@@ -17,7 +17,7 @@ from biofm_jax.errors import UserError
 from biofm_jax.models.api import Model
 from biofm_jax.models.attention_cached import Cache
 from biofm_jax.models.cross_attention import Source
-from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, replaced
+from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.heads import LanguageHead
 from biofm_jax.models.positions import Learned
 
@@ -156,7 +156,7 @@ def _plain(model: Model) -> Model:
     """The model without what only a backward pass needs."""
     if model.spec.remat == "none":
         return model
-    return replaced(model.spec, remat="none").build()
+    return model.spec.replaced(remat="none").build()
 
 
 def _rows(tokens: Tokens, starts: Lengths) -> Batch:

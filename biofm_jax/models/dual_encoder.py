@@ -9,7 +9,6 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from biofm_jax.array_types import PyTree
 from biofm_jax.data.batch import Batch
 from biofm_jax.errors import UserError
 from biofm_jax.models.api import Model
@@ -127,6 +126,20 @@ class DualEncoderSpec(ModelSpec):
         if tokens % mesh[3]:
             raise UserError(f"mesh.context {mesh[3]} must divide data.pair_tokens {tokens}")
 
+    def reader(self, params):
+        """The first tower."""
+        return self.first, None if params is None else params["first"]
+
+    def replaced(self, **changes) -> "DualEncoderSpec":
+        """With some fields changed in both towers."""
+        towers = (dataclasses.replace(tower, **changes) for tower in (self.first, self.second))
+        return DualEncoderSpec(*towers, self.head)
+
+    def train_flops(self, attended, predicted=0.0, pooled=0.0) -> float:
+        """See `ModelSpec`: for a token of each view, as if they were equally long."""
+        towers = (self.first, self.second)
+        return sum(tower.train_flops(attended, predicted, pooled) for tower in towers)
+
     def build(self) -> Model:
         """The model's pure functions.
 
@@ -167,11 +180,6 @@ class DualEncoderSpec(ModelSpec):
             return names | ({"space": {"scale": ()}} if self.head.learned else {})
 
         return Model(init, apply, axes, self)
-
-
-def first_tower(spec: DualEncoderSpec, params: PyTree) -> tuple[Tower, PyTree]:
-    """The tower that reads the first view, with its parameters (None where there are none)."""
-    return spec.first, None if params is None else params["first"]
 
 
 def _check(spec: DualEncoderSpec) -> None:

@@ -15,9 +15,7 @@ from biofm_jax.errors import UserError
 from biofm_jax.models.api import Model, Outputs
 from biofm_jax.models.attention_cached import Cache
 from biofm_jax.models.cross_attention import BACKENDS, Source
-from biofm_jax.models.dual_encoder import DualEncoderSpec, first_tower
-from biofm_jax.models.graph import GraphSpec
-from biofm_jax.models.grover import GroverSpec
+from biofm_jax.models.flops import cross_flops
 from biofm_jax.models.heads import Head, LanguageHead
 from biofm_jax.models.positions import Positions
 from biofm_jax.models.spec import ModelSpec, check_tokens
@@ -96,6 +94,26 @@ class EncoderDecoderSpec(ModelSpec):
         """See `ModelSpec`."""
         check_tokens(self, data, mesh)
 
+    def reader(self, params):
+        """The encoder."""
+        return self.encoder, None if params is None else _of_stack(params, "encoder")
+
+    def replaced(self, **changes) -> "EncoderDecoderSpec":
+        """With some fields changed in both stacks."""
+        stacks = (dataclasses.replace(stack, **changes) for stack in (self.encoder, self.decoder))
+        return EncoderDecoderSpec(*stacks)
+
+    def train_flops(self, attended, predicted=0.0, pooled=0.0) -> float:
+        """See `ModelSpec`: for a token that is read and one that is written.
+
+        The sources are as long as what is written from them.
+        """
+        stacks = (
+            self.encoder.train_flops(attended),
+            self.decoder.train_flops(attended, predicted, pooled),
+        )
+        return sum(stacks) + cross_flops(self.decoder, attended)
+
     def build(self) -> Model:
         """The model's pure functions.
 
@@ -125,20 +143,6 @@ class EncoderDecoderSpec(ModelSpec):
             return jax.tree.map(lambda _, leaf: leaf, params, names)
 
         return Model(init, apply, axes, self)
-
-
-Spec = TransformerSpec | EncoderDecoderSpec | GraphSpec | GroverSpec | DualEncoderSpec
-
-
-def replaced(spec: Spec, **changes) -> Spec:
-    """A spec with some fields changed, in both stacks where there are two."""
-    if isinstance(spec, DualEncoderSpec):
-        towers = (dataclasses.replace(tower, **changes) for tower in (spec.first, spec.second))
-        return DualEncoderSpec(*towers, spec.head)
-    if not isinstance(spec, EncoderDecoderSpec):
-        return dataclasses.replace(spec, **changes)
-    stacks = (dataclasses.replace(stack, **changes) for stack in (spec.encoder, spec.decoder))
-    return EncoderDecoderSpec(*stacks)
 
 
 def apply_pair(
@@ -197,20 +201,6 @@ def apply_pair(
         source=source,
     )
     return dataclasses.replace(out, source=encoded)
-
-
-def encoder_alone(spec: Spec, params: PyTree) -> tuple[ModelSpec, PyTree]:
-    """The stack that reads, with its parameters: encoder, first of two towers, or the model.
-
-    Args:
-        spec: of the model.
-        params: its parameters; None where there are none.
-    """
-    if isinstance(spec, DualEncoderSpec):
-        return first_tower(spec, params)
-    if not isinstance(spec, EncoderDecoderSpec):
-        return spec, params
-    return spec.encoder, None if params is None else _of_stack(params, "encoder")
 
 
 def _joined(encoder: PyTree, decoder: PyTree) -> PyTree:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from biofm_jax.errors import UserError
 from biofm_jax.models.api import Model
+from biofm_jax.models.flops import head_weights
 from biofm_jax.models.graph_stack import apply_graph, graph_axes, init_graph
 from biofm_jax.models.heads import Activation, Head, ProjectionHead
 from biofm_jax.models.spec import ModelSpec, check_tokens
@@ -99,6 +100,11 @@ class GraphSpec(ModelSpec):
     def check(self, data, mesh) -> None:
         """See `ModelSpec`; the data must have graphs, and no mesh may cut a row."""
         check_graph(self, data, mesh)
+
+    def train_flops(self, attended, predicted=0.0, pooled=0.0) -> float:
+        """See `ModelSpec`; messages are sums over two or three neighbours, and not counted."""
+        body = self.layers * 2 * self.width * self.hidden_width
+        return 6.0 * (body + head_weights(self, predicted, pooled))
 
     def build(self) -> Model:
         """The model's pure functions; `apply` reads `Batch.graph`.

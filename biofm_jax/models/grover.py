@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from biofm_jax.models.api import Model
 from biofm_jax.models.attention import Backend
+from biofm_jax.models.flops import head_weights
 from biofm_jax.models.graph import check_graph, check_graph_fields, demand
 from biofm_jax.models.grover_stack import apply_grover, grover_axes, init_grover
 from biofm_jax.models.heads import Activation, Head
@@ -114,6 +115,17 @@ class GroverSpec(ModelSpec):
     def check(self, data, mesh) -> None:
         """See `ModelSpec`; the data must have graphs, and no mesh may cut a row."""
         check_graph(self, data, mesh)
+
+    def train_flops(self, attended, predicted=0.0, pooled=0.0) -> float:
+        """See `ModelSpec`."""
+        square = self.width * self.width
+        messages = 3 * square + self.hops * 3 * self.width * self.head_size
+        body = messages + square + 2 * self.width * attended + 3 * self.width * self.hidden_width
+        if isinstance(self.head, ContextMotifHead):
+            head = self.width * (self.head.contexts * predicted + self.head.motifs * pooled)
+        else:
+            head = head_weights(self, predicted, pooled)
+        return 6.0 * (self.layers * body + head)
 
     def build(self) -> Model:
         """The model's pure functions; `apply` reads `Batch.graph`.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from biofm_jax.data.api import DataSpec
 from biofm_jax.errors import UserError
 from biofm_jax.models.api import Model
+from biofm_jax.models.flops import head_weights
 from biofm_jax.models.heads import Activation, Head, LanguageHead
 from biofm_jax.models.pair_stack import apply_pairs, init_pairs, pair_axes
 from biofm_jax.models.spec import ModelSpec, check_tokens
@@ -112,6 +113,13 @@ class PairTransformerSpec(ModelSpec):
                 f"mesh.context is {mesh[3]}, and pairs of atoms cross every cut of a row; set "
                 "--mesh.context 1 and put the devices on data or fsdp"
             )
+
+    def train_flops(self, attended, predicted=0.0, pooled=0.0) -> float:
+        """See `ModelSpec`; a pair's bias is counted, the heads of coordinates are not."""
+        width, kernels = self.width, self.kernels
+        layer = 4 * width * width + 2 * width * self.hidden_width + 2 * width * attended
+        bias = attended * (kernels * kernels + kernels * self.heads)
+        return 6.0 * (self.layers * layer + bias + head_weights(self, predicted, pooled))
 
     def build(self) -> Model:
         """The model's pure functions; `apply` reads `Batch.coordinates`.

@@ -75,6 +75,15 @@ class RelationalSpec(ModelSpec):
                 f"{found['nodes']:,} and {found['relations']}; set {options}"
             )
 
+    def train_flops(self, attended, predicted=0.0, pooled=0.0) -> float:
+        """See `ModelSpec`: for a node with `attended` neighbours, that have as many each.
+
+        Its two layers run once on each neighbour and twice on the node.
+        """
+        square, mixed = self.width * self.width, self.bases * self.width
+        body = (attended + 2) * (1 + self.bases) * square + attended * (attended + 2) * mixed
+        return 6.0 * body
+
     def build(self) -> Model:
         """The pure functions.
 

@@ -1,7 +1,9 @@
 """What an experiment asks of its model, whatever the architecture."""
 
+import dataclasses
 from typing import Any, ClassVar
 
+from biofm_jax.array_types import PyTree
 from biofm_jax.data.api import DataSpec
 from biofm_jax.errors import UserError
 from biofm_jax.models.api import Model
@@ -46,6 +48,30 @@ class ModelSpec:
         Raises:
             UserError: names the field and the fix.
         """
+
+    def reader(self, params: PyTree | None) -> tuple["ModelSpec", PyTree | None]:
+        """The stack that reads a text, with its parameters: what is adapted and embeds.
+
+        Args:
+            params: of the model; None where there are none.
+        """
+        return self, params
+
+    def replaced(self, **changes) -> "ModelSpec":
+        """The spec with some fields changed, in each of its stacks."""
+        return dataclasses.replace(self, **changes)
+
+    def train_flops(self, attended: float, predicted: float = 0.0, pooled: float = 0.0) -> float:
+        """FLOPs of forward and backward pass for one token; see `flops.py`.
+
+        Args:
+            attended: T, tokens of the example a token stands in, itself among them: the mean
+                over tokens, per document where rows are packed.
+            predicted: share of the tokens whose logits a language head computes.
+            pooled: pooled vectors per token (examples of a row / tokens of a row) that another
+                head reads.
+        """
+        raise TypeError(f"{type(self).__name__} does not define train_flops()")
 
 
 def check_tensor(size: int, parts: int, field: str) -> None:

@@ -10,6 +10,7 @@ from biofm_jax.models.api import Model
 from biofm_jax.models.attention import Backend
 from biofm_jax.models.checks import check_spec
 from biofm_jax.models.embedding import TokenDropout
+from biofm_jax.models.flops import transformer_flops
 from biofm_jax.models.heads import Activation, Head, LanguageHead
 from biofm_jax.models.linear_attention import LinearAttention
 from biofm_jax.models.positions import LocalLayers, Positions, Rotary
@@ -163,6 +164,10 @@ class TransformerSpec(ModelSpec):
     def check(self, data, mesh) -> None:
         """See `ModelSpec`."""
         check_tokens(self, data, mesh)
+
+    def train_flops(self, attended, predicted=0.0, pooled=0.0) -> float:
+        """See `ModelSpec`."""
+        return transformer_flops(self, attended, predicted, pooled)
 
     def build(self) -> Model:
         """The model's pure functions.

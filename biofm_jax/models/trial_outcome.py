@@ -106,6 +106,10 @@ class TrialOutcomeSpec(ModelSpec):
                 f"{count} nodes; set --model.nodes {count} or more"
             )
 
+    def train_flops(self, attended, predicted=0.0, pooled=0.0) -> float:
+        """See `ModelSpec`: for a word of the criteria; only their encoder is counted."""
+        return self.criteria.train_flops(attended)
+
     def build(self) -> Model:
         """The pure functions.
 

@@ -12,7 +12,6 @@ import numpy as np
 from biofm_jax.data.graphs import GraphExample
 from biofm_jax.data.in_memory import PackedExamples, pack_examples
 from biofm_jax.data.tokenizers import Vocabulary
-from biofm_jax.models.encoder_decoder import replaced
 from biofm_jax.models.graph import GraphSpec
 from biofm_jax.models.heads import ProjectionHead
 from biofm_jax.parity.measures import gradient_error, relative_error, worst
@@ -106,7 +105,7 @@ def measure_gin(message: str, width: int) -> tuple[dict[str, float], int]:
     alone = _packed(graphs, rows=COUNT, tokens=LARGEST, slots=1)
     run = jax.jit(model.apply)
     figures["packed"] = relative_error(found, alone.gather([run(params, alone.batches[0]).logits]))
-    low = replaced(spec, dtype="bfloat16").build()
+    low = spec.replaced(dtype="bfloat16").build()
     figures["bf16"] = relative_error(
         packed.gather([jax.jit(low.apply)(params, batch).logits]), found
     )

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from biofm_jax.models.cache import extend, prefill
-from biofm_jax.models.encoder_decoder import replaced
 from biofm_jax.parity.expected import expected
 from biofm_jax.parity.references import PAD
 from biofm_jax.parity.rows import Rows, random_rows
@@ -129,7 +128,7 @@ def cached(model, params, rows: Rows, together: np.ndarray) -> float:
 
 def bf16_deviation(spec: Any, params, rows: Rows, together: np.ndarray) -> float:
     """Relative difference of the outputs computed in bfloat16 from `together`, in float32."""
-    model = replaced(spec, dtype="bfloat16").build()
+    model = spec.replaced(dtype="bfloat16").build()
     run = jax.jit(lambda p, b: _output(model.apply(p, b)).astype(jnp.float32))
     made = np.asarray(run(params, rows.padded()))
     return relative_error(made[rows.real], together[rows.real])

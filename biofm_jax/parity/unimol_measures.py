@@ -15,7 +15,6 @@ from biofm_jax.data.batch import Batch
 from biofm_jax.data.conformers import ConformerExample
 from biofm_jax.data.in_memory import PackedExamples, pack_examples
 from biofm_jax.data.molecule_conformer import ConformerData
-from biofm_jax.models.encoder_decoder import replaced
 from biofm_jax.parity.compared import Compared
 from biofm_jax.parity.ledger import round_trip_failures, strictness_failures
 from biofm_jax.parity.measures import gradient_error, relative_error, worst
@@ -171,7 +170,7 @@ def _invariances(model, params, examples, vocabulary) -> dict[str, float]:
         for name, found in others.items():
             pairs = zip(found, expected, strict=True)
             errors[name] = worst((errors[name], *(relative_error(a, b) for a, b in pairs)))
-    low = replaced(model.spec, dtype="bfloat16").build()
+    low = model.spec.replaced(dtype="bfloat16").build()
     rough = jax.jit(lambda p, b: low.apply(p, b).logits)(params, together.batch)
     real = together.batch.segment_ids > 0
     errors["bf16"] = relative_error(np.asarray(rough)[real], np.asarray(batched.logits)[real])

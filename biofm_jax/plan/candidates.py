@@ -8,7 +8,6 @@ import jax
 
 from biofm_jax.errors import UserError
 from biofm_jax.experiment import Experiment
-from biofm_jax.models.encoder_decoder import replaced
 from biofm_jax.models.transformer import TransformerSpec
 from biofm_jax.plan.memory import USABLE, guessed_temporaries
 from biofm_jax.plan.roofline import least_sent
@@ -105,7 +104,7 @@ class Candidates:
                         self.experiment,
                         mesh=mesh,
                         loop=loop,
-                        model=replaced(self.experiment.model, remat=remat),
+                        model=self.experiment.model.replaced(remat=remat),
                     )
                     try:
                         changed.check(topology.chips)

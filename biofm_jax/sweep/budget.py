@@ -11,7 +11,6 @@ from biofm_jax.data.links import LinkData
 from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
 from biofm_jax.experiment import Experiment
-from biofm_jax.models.flops import train_flops
 from biofm_jax.objectives.masked import MaskedLM
 
 Match = Literal["none", "tokens", "flops"]
@@ -64,8 +63,7 @@ def token_flops(experiment: Experiment, attended: float | None = None) -> float:
         attended: mean length of the document a token stands in; None: read from the data.
     """
     data, objective = experiment.data, experiment.objective
-    return train_flops(
-        experiment.model,
+    return experiment.model.train_flops(
         document_lengths(data).attended if attended is None else attended,
         predicted=objective.rate if isinstance(objective, MaskedLM) else 1.0,
         pooled=data.shapes(1).examples.shape[1] / data.max_tokens,

@@ -15,7 +15,8 @@ from biofm_jax.array_types import PyTree
 from biofm_jax.data.published_tokenizers import copy_tokenizer
 from biofm_jax.errors import UserError
 from biofm_jax.files import whole_folder, write_whole
-from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, Spec
+from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
+from biofm_jax.models.spec import ModelSpec
 from biofm_jax.zoo.family import Family
 from biofm_jax.zoo.importing import model_places
 from biofm_jax.zoo.store import CONFIG, TOKENIZER, Stored
@@ -27,7 +28,7 @@ INDEX = "model.safetensors.index.json"
 
 
 def published_tensors(
-    params: PyTree, family: Family, spec: Spec
+    params: PyTree, family: Family, spec: ModelSpec
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Every tensor of the family's table, float32, one at a time; tied ones come once.
 
@@ -97,7 +98,7 @@ def export_stored(stored: Stored, out: Path, advance: Callable[[int], None]) -> 
 
 
 def export_params(
-    params: PyTree, family: Family, spec: Spec, out: Path, advance: Callable[[int], None]
+    params: PyTree, family: Family, spec: ModelSpec, out: Path, advance: Callable[[int], None]
 ) -> list[Path]:
     """Write a model that was trained here in the layout of a published family, float32.
 
@@ -127,7 +128,7 @@ def export_params(
     return _written(out, fill)
 
 
-def require_layout(family: Family, spec: Spec) -> None:
+def require_layout(family: Family, spec: ModelSpec) -> None:
     """Refuse an architecture that a family's layout cannot hold.
 
     Raises:
@@ -148,7 +149,7 @@ _FREE = ("special", "pooling", "dropout", "attention_dropout", "dtype", "backend
          "init_std", "init_by_depth")  # fmt: skip
 
 
-def _decisive(spec: Spec) -> dict[str, Any]:
+def _decisive(spec: ModelSpec) -> dict[str, Any]:
     """What decides a model's outputs, in one form however it was written."""
     if isinstance(spec, EncoderDecoderSpec):
         return {
@@ -164,7 +165,7 @@ def _decisive(spec: Spec) -> dict[str, Any]:
     }
 
 
-def same_architecture(one: Spec, other: Spec) -> list[str]:
+def same_architecture(one: ModelSpec, other: ModelSpec) -> list[str]:
     """The fields in which two architectures differ, as `width: 320 and 480`; none if equal."""
     mine, yours = _decisive(one), _decisive(other)
     return [f"{name}: {mine[name]} and {yours[name]}" for name in mine if mine[name] != yours[name]]
@@ -182,7 +183,7 @@ def _write_index(folder: Path, weight_map: dict[str, str]) -> None:
     write_whole(folder / INDEX, json.dumps(index, indent=2) + "\n")
 
 
-def _write_config(folder: Path, family: Family, spec: Spec) -> None:
+def _write_config(folder: Path, family: Family, spec: ModelSpec) -> None:
     write_whole(folder / CONFIG, json.dumps(family.config_of(spec), indent=2) + "\n")
 
 

@@ -5,11 +5,11 @@ import re
 from collections.abc import Callable
 
 from biofm_jax.errors import UserError
-from biofm_jax.models.encoder_decoder import Spec
+from biofm_jax.models.spec import ModelSpec
 from biofm_jax.zoo.tensors import Tensor
 
 
-def _as_it_is(spec: Spec, matching: Callable[[str], list]) -> Spec:
+def _as_it_is(spec: ModelSpec, matching: Callable[[str], list]) -> ModelSpec:
     """A spec that leaves nothing open."""
     return spec
 
@@ -43,9 +43,9 @@ class Family:
     """
 
     name: str
-    tensors: Callable[[Spec], list[Tensor]]
-    spec_of: Callable[[dict], Spec]
-    config_of: Callable[[Spec], dict]
+    tensors: Callable[[ModelSpec], list[Tensor]]
+    spec_of: Callable[[dict], ModelSpec]
+    config_of: Callable[[ModelSpec], dict]
     prefix: str
     head: tuple[str, ...]
     copies: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -54,7 +54,7 @@ class Family:
     ignored: tuple[str, ...] = ()
     mean_of_all: bool = False
     model_type: str = ""
-    settle: Callable[[Spec, Callable[[str], list]], Spec] = _as_it_is
+    settle: Callable[[ModelSpec, Callable[[str], list]], ModelSpec] = _as_it_is
     reference: str = ""
 
     def ignores(self, name: str) -> bool:
@@ -131,6 +131,6 @@ class Published:
     parameters: int
 
     @property
-    def spec(self) -> Spec:
+    def spec(self) -> ModelSpec:
         """The architecture."""
         return self.family.spec_of(self.config)

@@ -12,7 +12,7 @@ import numpy as np
 
 from biofm_jax.array_types import PyTree
 from biofm_jax.errors import UserError
-from biofm_jax.models.encoder_decoder import Spec, replaced
+from biofm_jax.models.spec import ModelSpec
 from biofm_jax.zoo.family import Family, canonical_names
 from biofm_jax.zoo.tensors import Place, by_path, places
 from biofm_jax.zoo.weights import InMemory, Weights
@@ -37,7 +37,7 @@ class Plan:
         ignored: number of tensors of parts that the family does not have.
     """
 
-    spec: Spec
+    spec: ModelSpec
     family: Family
     shapes: PyTree
     places: list[Place]
@@ -55,7 +55,7 @@ class Plan:
         return {name: self.names[name] for name in mine} | {n: n for n in self.left_out}
 
 
-def plan_import(weights: Weights, family: Family, spec: Spec) -> Plan:
+def plan_import(weights: Weights, family: Family, spec: ModelSpec) -> Plan:
     """Lay out an import, or say all that stands in its way.
 
     Args:
@@ -74,7 +74,7 @@ def plan_import(weights: Weights, family: Family, spec: Spec) -> Plan:
     )
     of_head = {t.name for t in family.tensors(spec) if t.name.startswith(family.head)}
     if of_head and not of_head & names.keys():
-        spec = replaced(spec, head=None)
+        spec = spec.replaced(head=None)
     shapes = model_shapes(spec)
     found = model_places(family, spec)
     wanted = {place.name for place in found}
@@ -113,17 +113,17 @@ def plan_import(weights: Weights, family: Family, spec: Spec) -> Plan:
     return Plan(spec, family, shapes, found, names, copies, left_out, len(aside))
 
 
-def model_shapes(spec: Spec) -> PyTree:
+def model_shapes(spec: ModelSpec) -> PyTree:
     """The shapes of a model's parameters; nothing is allocated."""
     return jax.tree.map(lambda shape: shape, _traced_shapes(spec))
 
 
 @functools.lru_cache(maxsize=8)
-def _traced_shapes(spec: Spec) -> PyTree:
+def _traced_shapes(spec: ModelSpec) -> PyTree:
     return jax.eval_shape(lambda key: spec.build().init(key, None), jax.random.key(0))
 
 
-def model_places(family: Family, spec: Spec) -> list[Place]:
+def model_places(family: Family, spec: ModelSpec) -> list[Place]:
     """Where each tensor of the family's table lies in a model's parameters."""
     return places(family.tensors(spec), by_path(model_shapes(spec)))
 
@@ -176,7 +176,7 @@ def read_params(
     return jax.tree.unflatten(jax.tree.structure(plan.shapes), list(leaves.values()))
 
 
-def params_of(arrays: dict[str, np.ndarray], family: Family, spec: Spec) -> PyTree:
+def params_of(arrays: dict[str, np.ndarray], family: Family, spec: ModelSpec) -> PyTree:
     """The parameters held in a state dict of arrays; raises as `plan_import`."""
     weights = InMemory(arrays)
     return read_params(weights, plan_import(weights, family, spec))

@@ -17,7 +17,7 @@ from biofm_jax.data.published_tokenizers import copy_tokenizer
 from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
 from biofm_jax.files import whole_folder, write_whole
-from biofm_jax.models.encoder_decoder import Spec
+from biofm_jax.models.spec import ModelSpec
 from biofm_jax.zoo.family import Family
 from biofm_jax.zoo.importing import Plan, model_shapes
 from biofm_jax.zoo.registry import FAMILIES
@@ -46,7 +46,7 @@ class Stored:
     name: str
     folder: Path
     family: Family
-    spec: Spec
+    spec: ModelSpec
     data: SequenceData | None
     record: dict[str, Any]
 

@@ -18,7 +18,7 @@ import dataclasses
 
 from biofm_jax.data.protein import ProteinData
 from biofm_jax.experiment import Experiment
-from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, replaced
+from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.objectives.denoising import Denoising
 from biofm_jax.train.loop import LoopSpec
 from biofm_jax.train.optimizer import OptimizerSpec
@@ -28,7 +28,7 @@ from biofm_jax.zoo.t5 import T5
 
 def _model(layers: int, width: int, heads: int, head: int, feedforward: int) -> EncoderDecoderSpec:
     sizes = dict(num_layers=layers, d_model=width, num_heads=heads, d_kv=head, d_ff=feedforward)
-    return replaced(T5.spec_of({"vocab_size": 33, **sizes}), special=(CLS, PAD, EOS))
+    return T5.spec_of({"vocab_size": 33, **sizes}).replaced(special=(CLS, PAD, EOS))
 
 
 NO_DECAY = (*OptimizerSpec().no_decay, "relative$")
@@ -45,7 +45,7 @@ experiment = Experiment(
 
 xl = _model(layers=24, width=1024, heads=32, head=128, feedforward=16384)
 variants = {
-    "XL": dataclasses.replace(experiment, model=replaced(xl, dtype="bfloat16", remat="full")),
+    "XL": dataclasses.replace(experiment, model=xl.replaced(dtype="bfloat16", remat="full")),
     "smoke": dataclasses.replace(
         experiment,
         model=_model(layers=2, width=48, heads=4, head=16, feedforward=96),

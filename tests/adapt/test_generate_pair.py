@@ -15,7 +15,7 @@ from biofm_jax.adapt.prompts import read_prompts, rules
 from biofm_jax.data.batch import Batch
 from biofm_jax.data.protein import ProteinData
 from biofm_jax.errors import UserError
-from biofm_jax.models.encoder_decoder import EncoderDecoderSpec, replaced
+from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.positions import Learned, Relative
 from biofm_jax.models.transformer import TransformerSpec
 
@@ -102,7 +102,7 @@ def test_embeddings_are_the_encoders():
 def test_sources_that_are_missing_or_unread():
     sampling = rules(MODEL, max_tokens=NEW)
     plain = Encoder("plain", SPEC.decoder, MODEL.data)
-    short = replaced(SPEC, positions=Learned(maximum=14))
+    short = SPEC.replaced(positions=Learned(maximum=14))
     cramped = dataclasses.replace(MODEL, spec=short)
     for model, sources, words in (
         (MODEL, None, "give it sources to read"),

@@ -11,7 +11,6 @@ from transformer_examples import FAST_COMPILE, jit, jitted_apply, pack, variant
 
 from biofm_jax.errors import UserError
 from biofm_jax.models.cross_attention import cross_attention
-from biofm_jax.models.encoder_decoder import replaced
 from biofm_jax.models.heads import PredictionHead
 
 SOURCES, TARGETS = texts((9, 14, 5, 20)), texts((6, 3, 11, 8), seed=1)
@@ -110,14 +109,14 @@ def test_scan_equals_loop_and_remat_changes_nothing(name, remats):
 
         return jit(jax.grad(loss, has_aux=True))(params)
 
-    expected, theirs = gradient(replaced(spec, scan=False))
+    expected, theirs = gradient(spec.replaced(scan=False))
     got, ours = gradient(spec)
     close(ours, theirs)
     scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
     close(got, expected, atol=1e-5 * scale)
     assert np.abs(ours.logits - run(spec, batch, params).logits).max() > 1e-3  # dropout acts
     for remat in remats:
-        close(gradient(replaced(spec, remat=remat))[0], expected, atol=1e-5 * scale)
+        close(gradient(spec.replaced(remat=remat))[0], expected, atol=1e-5 * scale)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3])

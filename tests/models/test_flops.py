@@ -8,7 +8,6 @@ import pytest
 
 from biofm_jax.data.batch import Batch
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
-from biofm_jax.models.flops import train_flops
 from biofm_jax.models.heads import LanguageHead, PredictionHead, ProjectionHead
 from biofm_jax.models.linear_attention import LinearAttention
 from biofm_jax.models.transformer import TransformerSpec
@@ -47,20 +46,20 @@ def counted(spec: TransformerSpec | EncoderDecoderSpec, predict: int | None) -> 
 @pytest.mark.parametrize("name", CASES)
 def test_the_rule_is_what_the_compiler_counts(name):
     spec = dataclasses.replace(SPEC, **CASES[name])
-    rule = train_flops(spec, TOKENS, predicted=1.0, pooled=SLOTS / TOKENS)
+    rule = spec.train_flops(TOKENS, predicted=1.0, pooled=SLOTS / TOKENS)
     # The compiler also counts norms, softmax and activations: 1 % at this width.
     assert 1.0 < counted(spec, None) / rule < 1.03
 
 
 def test_linear_attention_costs_what_so_many_keys_would_whatever_the_length():
     linear = dataclasses.replace(SPEC, linear=LinearAttention(features=32))
-    assert train_flops(linear, 64) == train_flops(linear, 4096) == train_flops(SPEC, 2 * 32)
+    assert linear.train_flops(64) == linear.train_flops(4096) == SPEC.train_flops(2 * 32)
 
 
 def test_an_encoder_decoder_pays_for_both_stacks_and_the_look_across():
     decoder = dataclasses.replace(SPEC, causal=True, kv_heads=2)
     spec = EncoderDecoderSpec(dataclasses.replace(SPEC, layers=1, head=None), decoder)
-    rule = train_flops(spec, TOKENS, predicted=1.0)
+    rule = spec.train_flops(TOKENS, predicted=1.0)
     # Plain attention computes the masked half of the decoder's pairs as well.
     rule += 6 * decoder.layers * decoder.width * TOKENS
     assert 1.0 < counted(spec, None) / rule < 1.03
@@ -68,9 +67,9 @@ def test_an_encoder_decoder_pays_for_both_stacks_and_the_look_across():
 
 def test_only_predicted_positions_pay_for_the_head():
     spec = dataclasses.replace(SPEC, vocabulary=2048)
-    rule = train_flops(spec, TOKENS, predicted=PREDICTED / TOKENS)
+    rule = spec.train_flops(TOKENS, predicted=PREDICTED / TOKENS)
     assert 1.0 < counted(spec, PREDICTED) / rule < 1.03
-    assert train_flops(spec, TOKENS, predicted=1.0) > 1.2 * rule
+    assert spec.train_flops(TOKENS, predicted=1.0) > 1.2 * rule
 
 
 def test_the_rule_by_hand():
@@ -81,7 +80,7 @@ def test_the_rule_by_hand():
 
     def attention(**changes):
         changed = dataclasses.replace(spec, **changes)
-        return train_flops(changed, t, predicted=0.15) - body - head
+        return changed.train_flops(t, predicted=0.15) - body - head
 
     assert attention() == pytest.approx(12 * layers * d * t)
     assert attention(causal=True) == pytest.approx(6 * layers * d * t)

@@ -13,7 +13,6 @@ from toy_conformers import VOCABULARY, packed_conformers, toy_conformers
 from biofm_jax.data.molecule import MoleculeData
 from biofm_jax.data.molecule_conformer import ConformerData
 from biofm_jax.errors import UserError
-from biofm_jax.models.flops import train_flops
 from biofm_jax.models.heads import LanguageHead, ProjectionHead
 from biofm_jax.models.pair_transformer import PairTransformerSpec
 from biofm_jax.train.mesh import abstract_mesh, parameter_shardings
@@ -158,7 +157,7 @@ def test_flops_by_hand():
     spec = dataclasses.replace(SPEC, head=ProjectionHead(8, 1))
     layer = 4 * 16 * 16 + 2 * 16 * 64 + 2 * 16 * 10
     bias = 10 * (6 * 6 + 6 * 4)
-    assert train_flops(spec, 10, pooled=0.25) == 6 * (2 * layer + bias + 0.25 * 16 * 8)
+    assert spec.train_flops(10, pooled=0.25) == 6 * (2 * layer + bias + 0.25 * 16 * 8)
     language = dataclasses.replace(SPEC, head=LanguageHead(tied=False))
-    more = train_flops(language, 10, predicted=0.5) - train_flops(language, 10)
+    more = language.train_flops(10, predicted=0.5) - language.train_flops(10)
     assert more == 6 * 0.5 * (16 * 16 + 16 * VOCABULARY.size)
