@@ -49,11 +49,13 @@ is an estimate from the compiled step; nothing was run. Made by
 says more about one of them, with any option of `biofm train`.
 
 - **memory**: arguments + temporaries of a chip over its HBM; a plan fits up to 0.90.
-- **FLOPs**: of all chips' compiled programs over the model's, rows taken as one document each.
-  Rematerialisation and attention that is computed twice in the backward pass are in it.
-- **sent**: what a chip sends over the least that its mesh must send. A contrastive step also sends
-  every embedding to every chip, and compares them: with 256 chips that shows here and in the FLOPs
-  of a chip, which are the same on every slice for all other objectives.
+- **FLOPs a chip**: the same on every slice. A contrastive step adds those of its pairs: a chip
+  compares its 512 slots with those of all chips, 6 x 512 x slots x 128 FLOPs with both gradients,
+  which grow with the chips, and of which nothing is computed twice.
+- **FLOPs**: of all chips' compiled programs, without pairs, over the model's, rows taken as one
+  document each. Rematerialisation and attention that is computed twice in the backward pass are in
+  it.
+- **sent**: what a chip sends over the least that its mesh must send.
 - **ms**: a step at the published peaks, if all overlaps - if nothing does; **MFU** the same.
 - **compile**: CPU seconds over all threads, on a machine of two shared cores.
 
@@ -113,7 +115,8 @@ def _row(name: str, slice_: str, plan: Plan) -> str:
     sent, least = sum(counts.sent().values()), sum(plan.least.values())
     swapped = any("all-to-all" in one.kind for one in counts.collectives)
     rows = plan.experiment.loop.batch_size // plan.topology.chips
-    share = memory.total / memory.capacity
+    share, pairs = memory.total / memory.capacity, plan.pair_flops
+    model = counts.flops - pairs
     return _line(
         (
             f"`{_shown(name)}`",
@@ -122,8 +125,8 @@ def _row(name: str, slice_: str, plan: Plan) -> str:
             plan.experiment.model.remat,
             f"{rows} x {plan.experiment.data.max_tokens}",
             f"{memory.total / GIB:.1f} of {memory.capacity / GIB:.0f} GiB, {share:.2f}",
-            f"{counts.flops:.3e}",
-            f"{plan.flops_ratio:.2f}",
+            f"{model:.3e}" + (f" + {pairs:.1e} of pairs" if pairs else ""),
+            f"{model * plan.topology.chips / plan.model_flops:.2f}",
             f"{sent / least:.2f}" if least else "-",
             "yes" if swapped else "none",
             f"{1e3 * time.best:.0f}-{1e3 * time.sum:.0f}",

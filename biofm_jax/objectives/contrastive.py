@@ -53,6 +53,8 @@ class Contrastive(ObjectiveSpec):
         def compare(embeddings, batch: Batch, state) -> Loss:
             first, second = (x.reshape(-1, x.shape[-1]) for x in embeddings)
             examples = batch.examples.reshape(-1)
+            # Of n slots on c devices each makes n/c rows: 2 * n/c * n * d FLOPs, and as many for
+            # each gradient. With as many rows a device they grow with c, as its pairs do.
             similarity = first @ second.T / self.temperature
             if self.form == "softmax":
                 return softmax_loss(similarity, examples, state)
@@ -100,7 +102,8 @@ def softmax_loss(similarity, examples, state) -> Loss:
     """Symmetric InfoNCE of (n, n) similarities over a temperature; (n,) examples, -1 = none."""
     valid, diagonal, negative = _pairs(examples)
     logits = jnp.where(diagonal | negative, similarity, -jnp.inf)
-    positive = jnp.diagonal(similarity)
+    # By a mask: devices hold rows, and what `jnp.diagonal` gathers would travel between them.
+    positive = jnp.sum(jnp.where(diagonal, similarity, 0.0), axis=1)
     nats = [jax.nn.logsumexp(logits, axis=axis) - positive for axis in (1, 0)]
     hits = (jnp.argmax(logits, axis=1) == jnp.arange(len(examples))).astype(jnp.float32)
     return Loss(

@@ -9,6 +9,7 @@ from biofm_jax.plan.compiling import compile_step
 from biofm_jax.plan.counting import Counts, count
 from biofm_jax.plan.hlo import parse
 from biofm_jax.plan.memory import Memory
+from biofm_jax.plan.pairs import pair_flops
 from biofm_jax.plan.roofline import Roofline, least_sent, roofline, visited_share
 from biofm_jax.plan.topology import Topology
 from biofm_jax.sweep.budget import document_lengths, step_tokens, token_flops
@@ -58,6 +59,11 @@ class Plan:
         return self.counts.flops * self.topology.chips / self.model_flops
 
     @property
+    def pair_flops(self) -> float:
+        """Of a chip's FLOPs those that compare all examples of the batch."""
+        return pair_flops(self.experiment, self.sizes)
+
+    @property
     def mesh(self) -> str:
         """Axes longer than 1, as `fsdp 8, tensor 2`."""
         named = zip(AXES, self.sizes, strict=True)
@@ -94,6 +100,7 @@ class Plan:
         if self.counts is not None:
             value |= {
                 "chip_flops": self.counts.flops,
+                "chip_pair_flops": self.pair_flops,
                 "flops_ratio": self.flops_ratio,
                 "chip_memory_bytes": self.counts.memory_bytes,
                 "collectives": [dataclasses.asdict(one) for one in self.counts.collectives],

@@ -8,6 +8,7 @@ from biofm_jax.experiment import Experiment
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.transformer import TransformerSpec
 from biofm_jax.plan.chips import Chip
+from biofm_jax.plan.pairs import least_pair_bytes
 from biofm_jax.train.mesh import AXES
 
 
@@ -59,6 +60,7 @@ def least_sent(experiment: Experiment, sizes: tuple, params, axes) -> dict[str, 
     - data: one all-reduce of the gradients.
     - tensor: of each layer four all-reduces of its activations (Shoeybi et al. 2019, arXiv
       1909.08053, section 3), six where it looks across to an encoder.
+    - where every example is compared with every other: the embeddings, over data and fsdp.
 
     Args:
         experiment: the run.
@@ -94,7 +96,9 @@ def least_sent(experiment: Experiment, sizes: tuple, params, axes) -> dict[str, 
         "fsdp": (2 * loop.accumulate + 1) * ring(fsdp) * itemsize * scattered,
         "tensor": 2 * ring(tensor) * reductions * tokens * spec.width * itemsize,
     }
-    return {axis: least[axis] for axis in AXES if least.get(axis)}
+    rows = "+".join(axis for axis, n in zip(AXES[:2], sizes[:2], strict=True) if n > 1)
+    least[rows] = least.get(rows, 0.0) + least_pair_bytes(experiment, sizes)
+    return {axis: bytes_sent for axis, bytes_sent in least.items() if bytes_sent}
 
 
 def visited_share(spec, tokens: int) -> float:

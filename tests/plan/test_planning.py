@@ -21,12 +21,25 @@ from biofm_jax.train.mesh import MeshSpec
 
 ROOT = Path(__file__).parents[2]
 ESM2 = str(ROOT / "experiments/computational_biology/esm2_masked.py")
+CONTRASTIVE = str(ROOT / "experiments/drug_discovery/smiles_contrastive.py")
 
 
 def planned(mesh: MeshSpec):
     experiment = load_experiment(f"{ESM2}:smoke")
     loop = dataclasses.replace(experiment.loop, steps=7)
     return dataclasses.replace(experiment, mesh=mesh, loop=loop)
+
+
+def compared(devices: int):
+    """A contrastive step of 16 rows of 4 slots a device."""
+    base = load_experiment(f"{CONTRASTIVE}:smoke")
+    return dataclasses.replace(
+        base,
+        data=dataclasses.replace(base.data, segments=4, max_tokens=64),
+        model=dataclasses.replace(base.model, layers=1),
+        mesh=MeshSpec(data=devices),
+        loop=dataclasses.replace(base.loop, batch_size=16 * devices),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +74,18 @@ def test_the_least_that_fsdp_sends_by_hand(plan):
     weights = 2 * layer + 64 * 64 + 33 * 64  # two layers, the head's transform, the embedding
     assert plan.least["fsdp"] == pytest.approx(3 * (3 / 4) * weights * 4, rel=0.02)
     assert set(plan.least) == {"data", "fsdp"}
+
+
+def test_a_contrastive_step_compares_its_rows_with_all(tmp_path, monkeypatch):
+    """By the compiled program of as many rows a device, on two devices and on eight."""
+    monkeypatch.setenv("BIOFM_CACHE", str(tmp_path))
+    few, many = (make_plan(compared(n), parse_topology(f"cpu:{n}")) for n in (2, 8))
+    slots = 16 * 4  # of a device, each compared with those of all, and the two gradients
+    assert many.pair_flops == 4 * few.pair_flops == 3 * 2 * slots * 8 * slots * 128
+    assert many.counts.flops - many.pair_flops == few.counts.flops - few.pair_flops
+    embeddings = 8 * slots * 128 * 4
+    least = {**many.least}["data"] - few.least["data"] * (7 / 8) / (1 / 2)
+    assert least == pytest.approx(2 * (7 / 8) * (embeddings - embeddings / 4))
 
 
 def test_a_plan_is_plain_json_and_says_that_it_is_an_estimate(plan):
