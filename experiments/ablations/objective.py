@@ -14,7 +14,7 @@ the rest of the batch. `biofm train experiments/ablations/objective.py:contrasti
         --fraction 3 10 30 100 --out runs/objective_labels
 
 asks the same of few labels: a curve over their share for each task (labels_bbbp.png, ...), at 0.8
-million tokens, in about 15 minutes on two cores.
+million tokens, in an estimated 15 minutes on two quiet cores; not run to its end yet.
 
 Nine cells take 13 minutes 34 seconds on two cores. Found: no objective is better than its own
 random-initialised control on any of the three tasks; table and plot in experiments/README.md.

@@ -15,7 +15,8 @@ After 300 steps of 16 x 64 tokens on rdkit's 5,000 NCI molecules, 37 seconds of 
 --model.layers 2 --data.max_tokens 64 --data.segments 4 --loop.steps 300): a held-out loss of 1.105
 nats a token; of 240 samples at --temperature 0.8, asked for a logP of 0, 2, 4, 6, 53 % are valid,
 98 % of those unique, 93 % of those novel; asked and reached logP correlate by 0.66 (Pearson), 0.74
-(Spearman).
+(Spearman). :small on 33,326 ChEMBL molecules, twice as long, takes 4 minutes: 0.917 nats; of 300
+samples asked for a logP of 1 to 5, 18 % are valid, all of those unique and novel; 0.29 (Pearson).
 
 `--data.conditions logp qed --model.vocabulary 361` takes several, asked for as '<logp=2><qed=0.8>'.
 """
