@@ -67,7 +67,8 @@ def _evaluate(run: TrialRun, options: Trials) -> None:
         return
     for title, lines in rows_by_task(rows):
         print_rows(title, lines, False)
-    print_rows("all scores on the same trials (F1 and accuracy at a half)", table, False)
+    short = [{k: f"{v:.3f}" if isinstance(v, float) else v for k, v in r.items()} for r in table]
+    print_rows("all scores on the same trials (F1 and accuracy at a half)", short, False)
     where = f"{options.workdir / SCORES} and {options.workdir / CURVE}"
     OUT.print(f"results in {options.results}; {where}", highlight=False)
 
