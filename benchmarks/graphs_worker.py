@@ -67,7 +67,7 @@ def molecules():
         if len(graphs) == 2200:
             break
     rows = plan_rows(np.array([len(graph) for graph in graphs]), TOKENS, SEGMENTS)
-    batches = [[row.tolist() for row in rows[i * ROWS : (i + 1) * ROWS]] for i in range(BATCHES)]
+    batches = [rows[i * ROWS : (i + 1) * ROWS] for i in range(BATCHES)]
     return graphs, labels, batches
 
 
