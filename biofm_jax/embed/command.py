@@ -105,13 +105,11 @@ class Job:
                 raise UserError(f"--{name.replace('_', '-')} is {value}; use 1 or more")
         self.options = options
         encoder = load_encoder(options.model).reader()
-        rows = encoder.data.shapes(1)
-        for field, what in (("graph", "graphs"), ("coordinates", "atoms in space")):
-            if getattr(rows, field, None) is not None:
-                raise UserError(
-                    f"{options.model} reads molecules as {what}, and `biofm embed` writes "
-                    "embeddings of texts; use it by `biofm evaluate --method probe`"
-                )
+        if encoder.data.shapes(1).coordinates is not None:
+            raise UserError(
+                f"{options.model} reads molecules as atoms in space, and `biofm embed` writes "
+                "embeddings of texts and graphs; use it by `biofm evaluate --method probe`"
+            )
         self.source = Source(options.input, encoder.data, options.column, options.id_column)
         self.embedder = Embedder(
             encoder,
