@@ -8,6 +8,18 @@ BatchNorm, negatives from the other view alone. Subgraph removal, atom masking a
 of a quarter each; `--objective.subgraph 0` is the published default. The model reads chirality,
 and type and stereo of bonds. Without --data.path it reads the NCI molecules in rdkit's wheel (8
 of 4,999 do not parse and 2 are cages with too many bonds, hence the tolerance).
+
+On 33,326 molecules of ChEMBL, 4 minutes on two busy cores, the graphs made too:
+
+    biofm train experiments/drug_discovery/gin_contrastive.py \\
+        --data.path '$BIOFM_DATA/drug/smiles_pretrain/chembl_sparse_ts_valid.csv.gz' \\
+        --data.max_tokens 512 --data.segments 32 --model.width 128 --loop.batch_size 8 \\
+        --loop.steps 500 --workdir runs/gin
+
+ends at a held-out loss of 2.96 in batches of about 130 molecules (ln 130 is 4.87). So short a run
+teaches little that the tasks ask for: BBBP 0.702 ROC-AUC fine-tuned and 0.667 by probe, the same
+network with random parameters 0.675 and 0.669, fingerprints 0.690; BACE by probe 0.620, random
+0.602, fingerprints 0.869.
 """
 
 import dataclasses
