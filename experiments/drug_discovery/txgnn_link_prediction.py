@@ -34,7 +34,13 @@ experiment = Experiment(
     objective=LinkPrediction(),
     optimizer=OptimizerSpec(learning_rate=5e-3, warmup=20),
     loop=LoopSpec(steps=600, batch_size=256, eval_every=100, checkpoint_every=200),
-    tasks=("repurposing/hetionet", "repurposing/hetionet_disease"),
+    tasks=(
+        "repurposing/hetionet",
+        "repurposing/hetionet_auprc",
+        "repurposing/hetionet_disease",
+        "repurposing/hetionet_disease_auprc",
+        "repurposing/hetionet_not",
+    ),
 )
 
 variants = {

@@ -62,7 +62,9 @@ def test_simple_methods_reach_what_the_tables_say(davis):
     }
     assert found["additive_means"] == pytest.approx([0.5545, 0.7947], abs=1e-4)
     # Published for KronRLS with other similarities: .379 and .871.
-    assert found["kronecker_ridge"] == pytest.approx([0.2840, 0.8834], abs=2e-4)
+    # Products on one thread and on two round otherwise, and conjugate gradients amplify that:
+    # .28396 and .88336, .28408 and .88366.
+    assert found["kronecker_ridge"] == pytest.approx([0.2840, 0.8835], abs=3e-4)
 
 
 def test_kiba_is_the_scores_that_were_measured(biofm_data):
