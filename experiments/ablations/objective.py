@@ -16,8 +16,9 @@ the rest of the batch. `biofm train experiments/ablations/objective.py:contrasti
 asks the same of few labels: a curve over their share for each task (labels_bbbp.png, ...), at 0.8
 million tokens, in about 80 seconds a cell on two cores. Few labels bring out no gain either.
 
-The nine cells of the first take 13 minutes 34 seconds on two cores. Found: no objective is better than its own
-random-initialised control on any of the three tasks; table and plot in experiments/README.md.
+The nine cells of the first take 13 minutes 34 seconds on two cores. Found: no objective is better
+than its own random-initialised control on any of the three tasks; table and plot in
+experiments/README.md.
 """
 
 import dataclasses
