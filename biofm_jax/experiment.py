@@ -11,8 +11,7 @@ import jax
 
 from biofm_jax import specs
 from biofm_jax.adapt.encoder import Encoder
-from biofm_jax.data.api import DataSpec
-from biofm_jax.data.sequence import SequenceData
+from biofm_jax.data.api import DataSpec, ExampleData
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.provenance import provenance
 from biofm_jax.files import refuse_address, write_whole
@@ -93,7 +92,7 @@ class Experiment:
         """The run's functions, for a batch of arrays or shapes; nothing is allocated."""
         return build_program(
             self.model.build(),
-            self.objective.build(self.data.vocabulary),
+            self.objective.built_for(self.model, self.data),
             lambda axes: self.optimizer.build(self.loop.steps, axes),
             mesh,
             batch,
@@ -190,7 +189,7 @@ def train(experiment: Experiment, workdir: Path, *, show: bool = True) -> Fit:
 
         return fit(
             experiment.model.build(),
-            experiment.objective.build(experiment.data.vocabulary),
+            experiment.objective.built_for(experiment.model, experiment.data),
             experiment.data.batches(store, **order),
             optimizer=experiment.optimizer,
             mesh=mesh,
@@ -338,21 +337,21 @@ def load_run(name: str) -> Run:
 
 
 def load_encoder(name: str) -> Encoder:
-    """A model of texts, ready for adaptation.
+    """A model of texts, molecules or images, ready for adaptation.
 
     Args:
         name: as of `load_run`, or the folder of an import.
 
     Raises:
-        UserError: as `load_run`; a model that reads no texts.
+        UserError: as `load_run`; a model that reads no such examples.
     """
     if is_stored(Path(name)):
         return _stored_encoder(Path(name))
     run = load_run(name)
     data = run.experiment.data
-    if not isinstance(data, SequenceData):
+    if not isinstance(data, ExampleData):
         raise UserError(
-            f"{name} was trained on {data.kind}, which is no text; `biofm --help` names the verb "
+            f"{name} was trained on {data.kind}, not on examples; `biofm --help` names the verb "
             "for it (repurpose for a knowledge graph)"
         )
     return Encoder(run.name, run.experiment.model, data, run.params)

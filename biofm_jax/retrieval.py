@@ -79,7 +79,7 @@ def retrieve(options: Retrieve, progress: Callable[[str], None]) -> list[dict]:
     if options.candidates < 2 or not options.k or min(options.k) < 1:
         raise UserError("--candidates must be 2 or more, and --k 1 or more")
     encoder, experiment = load_encoder(options.model), experiment_of(options.model)
-    objective = experiment.objective.build(experiment.data.vocabulary)
+    objective = experiment.objective.built_for(experiment.model, experiment.data)
     if objective.embed is None:
         raise UserError(
             f"{options.model} was trained by {type(experiment.objective).__name__}, which compares "

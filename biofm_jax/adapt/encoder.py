@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from biofm_jax.adapt.features import Features
+from biofm_jax.data.api import ExampleData
 from biofm_jax.data.bad_records import BadText
 from biofm_jax.data.in_memory import pack_examples
-from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
 from biofm_jax.models.graph import GraphSpec
 from biofm_jax.models.grover import GroverSpec
@@ -26,7 +26,7 @@ Pooling = Literal["mean", "cls"]
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-    """A model and how text becomes its input.
+    """A model and how an item (a sequence, a SMILES, a picture) becomes its input.
 
     Attributes:
         name: as printed in tables.
@@ -37,7 +37,7 @@ class Encoder:
 
     name: str
     spec: ModelSpec
-    data: SequenceData
+    data: ExampleData
     params: Any = None
 
     @property
@@ -129,7 +129,7 @@ class Encoder:
             sequences = self.tokenize(texts)
             packed = pack_examples(
                 sequences,
-                self.data.tokenizer().vocabulary,
+                self.data.vocabulary,
                 max_tokens=self.row_tokens(sequences),
                 segments=self.data.segments,
                 batch_size=ROWS,

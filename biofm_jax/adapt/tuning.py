@@ -91,7 +91,7 @@ def tuned_adapter(encoder: Encoder, spec: TuningSpec, kind: Kind, show: bool) ->
     def adapt(train: Labelled, valid: Labelled, test: Labelled, seed: int) -> np.ndarray:
         centre, scale = _standard(train.targets, kind)
         parts = [encoder.tokenize(part.texts) for part in (train, valid, test)]
-        vocabulary = encoder.data.tokenizer().vocabulary
+        vocabulary = encoder.data.vocabulary
         rows = {
             "max_tokens": encoder.row_tokens([ids for part in parts for ids in part]),
             "segments": encoder.data.segments,

@@ -18,7 +18,6 @@ from biofm_jax.models.attention_fused import FUSED_ATTENTION
 from biofm_jax.models.block import Block
 from biofm_jax.models.cross_attention import Source
 from biofm_jax.models.dropout import fold, row_keys
-from biofm_jax.models.embedding import Embedding
 from biofm_jax.models.layers import MADE, Context, Norm, normal
 from biofm_jax.models.linear_attention import redrawn
 from biofm_jax.models.normalize import STATISTICS
@@ -59,21 +58,20 @@ def _is_box(x) -> bool:
 
 
 def _boxed(spec: "TransformerSpec", source_width: int | None, rng: jax.Array) -> PyTree:
-    """Parameters with the names of their axes, made on a row of two tokens."""
-    ids = jnp.zeros((1, 2), jnp.int32)
-    batch = Batch(tokens=ids, segment_ids=ids + 1, positions=ids, examples=ids[:, :1])
-    hidden = jnp.zeros((1, 2, spec.width))
+    """Parameters with the names of their axes, made on a blank row."""
+    batch = spec.blank()
+    hidden = jnp.zeros((*batch.tokens.shape, spec.width))
     keys = dict(zip(("embed", "blocks", "head", "relative"), jax.random.split(rng, 4)))
     params = {}
     with partitioned(None):
-        params["embed"] = Embedding(spec).init(keys["embed"], batch, None)["params"]
+        params["embed"] = spec.embedding().init(keys["embed"], batch, None)["params"]
         if isinstance(spec.positions, Relative):
             shape = (spec.positions.buckets, spec.heads)
             make = nn.with_logical_partitioning(normal(spec.init_std), (None, "heads"))
             params["relative"] = make(keys["relative"], shape, jnp.float32)
         source = None
         if source_width is not None:
-            source = Source(batch.segment_ids, jnp.zeros((1, 2, source_width)))
+            source = Source(batch.segment_ids, jnp.zeros((*batch.tokens.shape, source_width)))
         context = _context(spec, nn.unbox(params), batch, source=source)
         # Shapes alone matter here, and no kernel wants a row of two tokens.
         block = Block(dataclasses.replace(spec, backend="reference"))
@@ -84,7 +82,7 @@ def _boxed(spec: "TransformerSpec", source_width: int | None, rng: jax.Array) ->
         if spec.final_norm:
             params["final_norm"] = _final_norm(spec).init(rng, hidden)["params"]
         if spec.head is not None:
-            table = nn.unbox(params)["embed"]["tokens"]
+            table = nn.unbox(params)["embed"].get("tokens")
             params["head"] = heads.init_head(spec, keys["head"], table, hidden)
     return params
 
@@ -175,7 +173,7 @@ def apply_stack(
     outer = gather(outer, {name: axes[name] for name in outer}, dtype)
     context = _context(spec, params, batch, past, source)
     if embedded is None:
-        x = Embedding(spec).apply({"params": outer["embed"]}, batch, fold(keys, 0))
+        x = spec.embedding().apply({"params": outer["embed"]}, batch, fold(keys, 0))
     else:
         x = jnp.asarray(embedded, dtype)
     x = constrain(x, "batch", "tokens", "width")
@@ -189,7 +187,7 @@ def apply_stack(
     logits = heads.head_logits(
         spec,
         outer.get("head"),
-        used(outer["embed"]["tokens"]),
+        used(outer["embed"].get("tokens")),
         x,
         pooled,
         batch,

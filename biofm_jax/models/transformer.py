@@ -3,13 +3,15 @@
 import dataclasses
 from typing import Literal
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from biofm_jax.data.batch import Batch
 from biofm_jax.models.api import Model
 from biofm_jax.models.attention import Backend
 from biofm_jax.models.checks import check_spec
-from biofm_jax.models.embedding import TokenDropout
+from biofm_jax.models.embedding import Embedding, TokenDropout
 from biofm_jax.models.flops import transformer_flops
 from biofm_jax.models.heads import Activation, Head, LanguageHead
 from biofm_jax.models.linear_attention import LinearAttention
@@ -160,6 +162,15 @@ class TransformerSpec(ModelSpec):
     def compute_dtype(self) -> jnp.dtype:
         """`dtype` as JAX knows it."""
         return jnp.dtype(self.dtype)
+
+    def embedding(self) -> nn.Module:
+        """What makes the first hidden states of a batch, with the keys of dropout."""
+        return Embedding(self)
+
+    def blank(self) -> Batch:
+        """A row of two tokens, by which parameters are made."""
+        ids = jnp.zeros((1, 2), jnp.int32)
+        return Batch(tokens=ids, segment_ids=ids + 1, positions=ids, examples=ids[:, :1])
 
     def check(self, data, mesh) -> None:
         """See `ModelSpec`."""

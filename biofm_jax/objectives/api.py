@@ -72,6 +72,13 @@ class ObjectiveSpec:
         """The pure functions of this objective for the data's vocabulary."""
         raise TypeError(f"{type(self).__name__} does not define build(vocabulary)")
 
+    def built_for(self, model: ModelSpec, data: DataSpec) -> Objective:
+        """The pure functions of this objective in an experiment.
+
+        Most need the vocabulary alone; one that cuts images asks the model for its patches.
+        """
+        return self.build(data.vocabulary)
+
     def check(self, model: ModelSpec, data: DataSpec) -> None:
         """Refuse a model and data that cannot be trained so.
 

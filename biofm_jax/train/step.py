@@ -203,7 +203,7 @@ def build_program(
 
 
 def _state_shardings(mesh, axes, shapes: TrainState) -> TrainState:
-    """The optimizer's moments lie where their parameters lie; all else is replicated.
+    """The optimizer's moments and a teacher lie where their parameters lie; all else everywhere.
 
     A moment is known by its path, which ends in its parameter's, and by its shape: a part of
     the tree may be missing (frozen parameters, those of another optimizer).
@@ -227,7 +227,7 @@ def _state_shardings(mesh, axes, shapes: TrainState) -> TrainState:
         seed=everywhere,
         params=params,
         opt_state=jax.tree_util.tree_map_with_path(place, shapes.opt_state),
-        objective_state=jax.tree.map(lambda _: everywhere, shapes.objective_state),
+        objective_state=jax.tree_util.tree_map_with_path(place, shapes.objective_state),
     )
 
 
