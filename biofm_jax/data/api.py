@@ -1,7 +1,7 @@
 """What an experiment asks of its data, whatever the modality."""
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sized
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -103,3 +103,29 @@ class DataSpec(abc.ABC):
         Raises:
             UserError: no record is on the side asked for.
         """
+
+
+class ExampleData(DataSpec):
+    """Data of examples that also come one by one: what is embedded, probed and fine-tuned on.
+
+    A subclass has the field or property `segments`, the most examples in a row.
+    """
+
+    segments: int
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row that a model trained on this reads, when it is adapted."""
+        return self.max_tokens
+
+    @abc.abstractmethod
+    def clean(self, text: str) -> str:
+        """What to keep of an item of a task.
+
+        Raises:
+            BadText: it cannot be used.
+        """
+
+    @abc.abstractmethod
+    def to_example(self) -> Callable[[str], Sized]:
+        """What makes of a cleaned item that which stands in rows: ids, a graph, an image."""

@@ -51,6 +51,8 @@ class Batch:
             of the one belongs to example i of row r of the other; their lengths may differ.
         graph: of molecules, whose tokens are atoms.
         coordinates: (b, t, 3) float32 in angstrom, of molecules in space; 0 in padding.
+        images: (b, h, w, c) pictures or (b, z, h, w, c) volumes, one a row, with `tokens` (b, 1):
+            uint8, uint16, or float32 from 0 to 1. All 0 in an empty row.
     """
 
     tokens: Tokens
@@ -64,6 +66,7 @@ class Batch:
     source: "Batch | None" = None
     graph: Graph | None = None
     coordinates: AnyArray | None = None
+    images: AnyArray | None = None
 
     def replace(self, **changes) -> "Batch":
         """A copy with some fields changed."""

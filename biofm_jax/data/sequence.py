@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from biofm_jax.data.api import DataSpec
+from biofm_jax.data.api import ExampleData
 from biofm_jax.data.bad_records import tolerance_advice
 from biofm_jax.data.batch import Batch, batch_shapes
 from biofm_jax.data.pipeline import BatchIterator, FixedRows, RowBuilder, ShuffledRows
@@ -21,7 +21,7 @@ from biofm_jax.files import refuse_address
 
 
 @dataclasses.dataclass(frozen=True)
-class SequenceData(DataSpec):
+class SequenceData(ExampleData):
     """Sequences of a file, packed into rows."""
 
     path: str = ""
@@ -131,11 +131,6 @@ class SequenceData(DataSpec):
         """What builds batches of `batch_size` rows from visits of the store's records."""
         segments = self.segments if self.pack else 1
         return RowBuilder(store, self.max_tokens, segments, batch_size, seed)
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest row that a model trained on this reads, when it is adapted."""
-        return self.max_tokens
 
     def prepare(self, out: str | Path) -> Prepared:
         """Check every record of `path` and write them to the folder `out`.
