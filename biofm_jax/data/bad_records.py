@@ -22,7 +22,7 @@ class BadText(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class BadRecord:
-    """One line of `bad_records.jsonl`."""
+    """One line of `bad_records.jsonl`; line 0 is the file as a whole."""
 
     file: str
     line: int
@@ -30,7 +30,8 @@ class BadRecord:
     fix: str
 
     def __str__(self) -> str:
-        return f"{self.file}, line {self.line}: {self.reason} (fix: {self.fix})"
+        line = f", line {self.line}" if self.line else ""
+        return f"{self.file}{line}: {self.reason} (fix: {self.fix})"
 
 
 @dataclasses.dataclass
@@ -43,6 +44,10 @@ class BadRecords:
     def add(self, line: int, reason: str, fix: str) -> None:
         """Name a bad record by its line (counted from 1)."""
         self.records.append(BadRecord(self.file, line, reason, fix))
+
+    def of(self, file: Path, error: BadText) -> None:
+        """Name a file of a data set of many files."""
+        self.records.append(BadRecord(str(file), 0, error.reason, error.fix))
 
     def write(self, path: Path) -> None:
         """List all bad records in `path`, one JSON object a line; an empty file means none."""

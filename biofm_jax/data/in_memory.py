@@ -8,11 +8,12 @@ import numpy as np
 from biofm_jax.data.batch import Batch
 from biofm_jax.data.conformers import ConformerExample, ConformerRows, ConformerStore
 from biofm_jax.data.graphs import GraphExample, GraphRows, GraphStore
+from biofm_jax.data.image_store import ImageExample, ImageRows, ImageStore
 from biofm_jax.data.pipeline import BatchIterator, FixedRows, RowBuilder, ShuffledRows
 from biofm_jax.data.token_store import TokenStore
 from biofm_jax.data.tokenizers import Vocabulary
 
-WHOLE = GraphExample | ConformerExample  # what cannot be cut
+WHOLE = GraphExample | ConformerExample | ImageExample  # what cannot be cut
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,7 @@ class PackedExamples:
 
 def pack_examples(
     sequences: Sequence[Sized],
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary | None,
     *,
     max_tokens: int,
     segments: int,
@@ -60,9 +61,9 @@ def pack_examples(
 
     Args:
         sequences: (t_i,) ids of each example, cls and eos included where wanted, or a
-            `GraphExample` or `ConformerExample`. A sequence longer than a row keeps its first
-            `max_tokens`.
-        vocabulary: gives the padding.
+            `GraphExample`, `ConformerExample` or `ImageExample`. A sequence longer than a row keeps
+            its first `max_tokens`.
+        vocabulary: gives the padding; None for images.
         max_tokens: t, length of a row.
         segments: s, most examples in a row.
         batch_size: b, rows of a batch.
@@ -90,7 +91,7 @@ def pack_examples(
 
 def example_batches(
     sequences: Sequence[Sized],
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary | None,
     *,
     max_tokens: int,
     segments: int,
@@ -104,9 +105,9 @@ def example_batches(
 
     Args:
         sequences: (t_i,) ids of each example, cls and eos included where wanted, or a
-            `GraphExample` or `ConformerExample`. A sequence longer than a row takes part as a
-            random window, another one each epoch.
-        vocabulary: gives the padding.
+            `GraphExample`, `ConformerExample` or `ImageExample`. A sequence longer than a row takes
+            part as a random window, another one each epoch.
+        vocabulary: gives the padding; None for images.
         max_tokens: t, length of a row.
         segments: s, most examples in a row.
         batch_size: b, rows of a batch on this host.
@@ -131,7 +132,7 @@ def example_batches(
 
 def example_rows(
     sequences: Sequence[Sized],
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary | None,
     max_tokens: int,
     segments: int,
     batch_size: int,
@@ -150,5 +151,8 @@ def example_rows(
     if len(sequences) and isinstance(sequences[0], ConformerExample):
         molecules = ConformerStore.from_examples(sequences, vocabulary)
         return ConformerRows(molecules, max_tokens, segments, batch_size, seed, labels, weights)
+    if len(sequences) and isinstance(sequences[0], ImageExample):
+        images = ImageStore.from_examples(sequences)
+        return ImageRows(images, max_tokens, segments, batch_size, seed, labels, weights)
     store = TokenStore.from_arrays(sequences, vocabulary)
     return RowBuilder(store, max_tokens, segments, batch_size, seed, labels, weights)

@@ -1,0 +1,198 @@
+"""What is in a folder, table or file of images: a reference, label, group and caption of each."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from biofm_jax.data.bad_records import BadRecords, BadText
+from biofm_jax.data.npz_images import npz_members
+from biofm_jax.data.pictures import READERS, Picture, image_ending
+from biofm_jax.data.readers import column_index, file_ending, read_lines, table_rows
+from biofm_jax.errors import UserError
+
+# Columns taken when none is named, the first that matches, upper or lower case.
+FILE_COLUMNS = ("image", "file", "path", "filename", "file_name", "image_path", "image_id")
+LABEL_COLUMNS = ("label", "class", "diagnosis", "target", "grade", "finding_labels")
+GROUP_COLUMNS = ("group", "case_group", "case", "patient", "patient_id", "subject", "subject_id")
+SPLIT_COLUMNS = ("split", "partition", "subset")
+CAPTION_COLUMNS = ("caption", "text", "report", "findings", "impression", "description")
+
+TABLES, LINES = {".csv": ",", ".tsv": "\t"}, (".jsonl", ".ndjson")
+TABLE_ENDINGS = (*TABLES, *LINES)
+LABELS = ("labels.csv", "captions.csv", "captions.jsonl")  # read where a folder holds one
+FOLDERS = ("", "images")  # under the table's folder, where its files are looked for
+MOST_WORDS = 1000  # of a caption; a longer one is a document
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageRecord:
+    """One image of a data set, not read.
+
+    Attributes:
+        picture: where it is.
+        line: of the table, from 1; 0 where there is none.
+        label: class, or "".
+        group: what must stay on one side of a split (patient, case), or "".
+        split: "train", "val", "test" or whatever the source says, or "".
+        caption: or "".
+    """
+
+    picture: Picture
+    line: int = 0
+    label: str = ""
+    group: str = ""
+    split: str = ""
+    caption: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageColumns:
+    """Columns of a table of images; an empty one takes the first known name."""
+
+    file: str = ""
+    label: str = ""
+    group: str = ""
+    caption: str = ""
+
+
+PLAIN = ImageColumns()
+
+
+def read_image_records(
+    path: Path, bad: BadRecords, columns: ImageColumns = PLAIN, captions: bool = False
+) -> list[ImageRecord]:
+    """All images of a data set, in a fixed order.
+
+    Args:
+        path: a CSV, TSV or JSON-lines file that names image files; an NPZ file in MedMNIST's
+            layout; a single image; or a folder. A folder with `labels.csv`, `captions.csv` or
+            `captions.jsonl` is that table, another is walked, and the first folder under it is an
+            image's label.
+        bad: gets rows without an image file, and captions that are blank or of over 1,000 words.
+        columns: of a table.
+        captions: whether each record must have one.
+
+    Raises:
+        UserError: nothing is there, the table lacks a column, or a folder holds no image.
+    """
+    if path.is_dir():
+        table = next((path / name for name in LABELS if (path / name).is_file()), None)
+        if table is None:
+            return _walked(path)
+        path = table
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; check the path")
+    ending = file_ending(path)
+    if ending in TABLE_ENDINGS:
+        return list(_listed(path, bad, columns, captions))
+    return _members(path, path.parent)
+
+
+def _walked(folder: Path) -> list[ImageRecord]:
+    """Every image under a folder; the first folder of its path is its label."""
+    found = []
+    for file in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if file.is_file() and not hidden and image_ending(file) in READERS:
+            parts = file.relative_to(folder).parts
+            label = parts[0] if len(parts) > 1 else ""
+            for record in _members(file, folder):
+                found.append(dataclasses.replace(record, label=record.label or label))
+    if not found:
+        raise UserError(f"{folder}: no image in it; endings are {', '.join(READERS)}")
+    return found
+
+
+def _members(file: Path, root: Path) -> list[ImageRecord]:
+    """The images of one file."""
+    reference = file.relative_to(root).as_posix()
+    if image_ending(file) != ".npz":
+        return [ImageRecord(Picture(reference, root))]
+    try:
+        return [
+            ImageRecord(Picture(f"{reference}#{member}", root), label=label, split=split)
+            for member, label, split in npz_members(file)
+        ]
+    except BadText as error:
+        raise UserError(f"{file}: {error.reason}; {error.fix}") from error
+
+
+def _listed(
+    path: Path, bad: BadRecords, columns: ImageColumns, captions: bool
+) -> Iterator[ImageRecord]:
+    """The rows of a table."""
+    for line, row in _rows(path, bad, columns, captions):
+        name = row["file"]
+        if not name:
+            bad.add(line, "no image is named", "fill the column, or drop the row")
+            continue
+        picture = next(
+            (found for folder in FOLDERS if (found := _under(path.parent, folder, name))), None
+        )
+        if picture is None:
+            bad.add(line, f"{name}: there is no such file", "check the name, or drop the row")
+            continue
+        words = len(row["caption"].split())
+        if captions and not words:
+            bad.add(line, f"{name}: the caption is blank", "fill it, or drop the row")
+        elif captions and words > MOST_WORDS:
+            reason = f"{name}: a caption of {words:,} words; {MOST_WORDS:,} is the most"
+            bad.add(line, reason, "keep the sentences about the image")
+        else:
+            del row["file"]
+            yield ImageRecord(picture, line, **row)
+
+
+def _under(root: Path, folder: str, name: str) -> Picture | None:
+    file, hash_sign, member = name.partition("#")
+    place = (root / folder / file).resolve()
+    if not place.exists() or (place.is_dir() and not hash_sign):
+        return None
+    reference = (Path(folder) / file).as_posix() + hash_sign + member
+    return Picture(reference, root)
+
+
+def _rows(
+    path: Path, bad: BadRecords, columns: ImageColumns, captions: bool
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line, {file, label, group, split, caption}) of each row; "" where there is no column."""
+    wanted = {
+        "file": (columns.file, FILE_COLUMNS, True),
+        "label": (columns.label, LABEL_COLUMNS, False),
+        "group": (columns.group, GROUP_COLUMNS, False),
+        "split": ("", SPLIT_COLUMNS, False),
+        "caption": (columns.caption, CAPTION_COLUMNS, captions),
+    }
+    with read_lines(path) as lines:
+        if file_ending(path) in LINES:
+            yield from _objects(path, lines, bad, wanted)
+            return
+        rows = table_rows(path, lines, bad, TABLES[file_ending(path)])
+        _, header = next(rows)
+        lower = [name.lower() for name in header]
+        places = {}
+        for field, (named, known, needed) in wanted.items():
+            if named or needed:
+                places[field] = column_index(path, header, (named,) if named else known)
+            else:
+                places[field] = next((lower.index(name) for name in known if name in lower), -1)
+        for line, row in rows:
+            yield line, {f: row[at].strip() if at >= 0 else "" for f, at in places.items()}
+
+
+def _objects(path: Path, lines, bad: BadRecords, wanted) -> Iterator[tuple[int, dict[str, str]]]:
+    for line, text in lines:
+        if not text.strip():
+            continue
+        try:
+            row = {str(key).lower(): value for key, value in dict(json.loads(text)).items()}
+        except (ValueError, TypeError):
+            bad.add(line, "not a JSON object", "write one object a line")
+            continue
+        found = {}
+        for field, (named, known, _) in wanted.items():
+            names = (named.lower(),) if named else known
+            value = next((row[name] for name in names if row.get(name) is not None), "")
+            found[field] = str(value).strip()
+        yield line, found

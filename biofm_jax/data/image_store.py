@@ -1,0 +1,197 @@
+"""Images of a data set in a memory map, and batches of them of fixed shape."""
+
+import concurrent.futures
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from biofm_jax.data.bad_records import BadRecords, BadText
+from biofm_jax.data.batch import Batch
+from biofm_jax.data.image_records import ImageRecord
+from biofm_jax.data.pipeline import RowBuilder
+from biofm_jax.data.token_store import TokenStore, npy_header, text_hash
+from biofm_jax.data.tokenizers import Vocabulary
+
+FORMAT = 1  # raised when the layout of the files below changes
+CHUNK = 64  # images that are read at a time
+PIXELS, RECORDS = "pixels.npy", "records.jsonl"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageExample:
+    """One image, which takes the place of one token.
+
+    Attributes:
+        pixels: (h, w, c) or (z, h, w, c), uint8 or uint16.
+    """
+
+    pixels: np.ndarray
+
+    def __len__(self) -> int:
+        return 1
+
+
+@functools.cache
+def image_vocabulary() -> Vocabulary:
+    """Of the one token that stands for an image."""
+    return Vocabulary.of(("<pad>",))
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageStore(TokenStore):
+    """The images of a data set; each record is one token of `TokenStore`.
+
+    Attributes:
+        pixels: (m, [z,] h, w, c) uint8 or uint16. Records that name one file share an image.
+        image: (records,) number of each record's image.
+        contents: (m,) uint64 hash of the pixels of each image.
+        records: {"id", "label", "group", "split", "caption"} of each, all text.
+    """
+
+    pixels: np.ndarray
+    image: np.ndarray
+    contents: np.ndarray
+    records: Sequence[dict[str, str]]
+
+    @classmethod
+    def from_examples(cls, examples: Sequence[ImageExample]) -> "ImageStore":
+        """A store in memory; the name of a record is its number.
+
+        Args:
+            examples: at least one, all of one shape and type.
+        """
+        pixels = np.stack([example.pixels for example in examples])
+        count = len(pixels)
+        return cls(
+            **_tokens(np.zeros(count, np.uint64), lambda rows: [str(row) for row in rows]),
+            pixels=pixels,
+            image=np.arange(count),
+            contents=np.zeros(count, np.uint64),
+            records=[{} for _ in range(count)],
+        )
+
+    def digest(self) -> str:
+        """A fingerprint of the records and of all pixels."""
+        parts = (self.hashes, self.image, self.contents)
+        return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageRows(RowBuilder):
+    """Builds batches with the field `images` from an `ImageStore`: one image a row."""
+
+    store: ImageStore
+
+    def _view(self, sequence, visits, placement, columns, examples, salt) -> Batch:
+        batch = super()._view(sequence, visits, placement, columns, examples, salt)
+        pixels, rows = self.store.pixels, placement[:, 0]
+        images = np.empty((self.batch_size, *pixels.shape[1:]), pixels.dtype)
+        images[np.setdiff1d(np.arange(self.batch_size), rows)] = 0
+        for row, number in zip(rows, self.store.image[sequence]):
+            images[row] = pixels[number]  # one copy; an index array would make another
+        return batch.replace(images=images)
+
+
+def write_images(
+    folder: Path,
+    records: Sequence[ImageRecord],
+    load: Callable[[ImageRecord], np.ndarray],
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    bad: BadRecords,
+) -> int:
+    """Read all images and write a store's files into a folder.
+
+    Args:
+        folder: is there already.
+        records: of a data set.
+        load: reads an image of shape `shape`, or raises `BadText`.
+        shape: ([z,] h, w, c).
+        dtype: uint8 or uint16.
+        bad: gets what cannot be read, by file.
+
+    Returns:
+        How many records are good.
+    """
+    images: dict[str, int] = {}  # reference -> number; -1 where it is bad
+    contents: list[int] = []
+    with open(folder / PIXELS, "wb") as file:
+        npy_header(file, (0, *shape), dtype)  # written again at the end
+        distinct = {str(record.picture): record for record in records}.values()
+        for record, found in _loaded(distinct, load):
+            if isinstance(found, BadText):
+                images[str(record.picture)] = -1
+                bad.of(record.picture.root / record.picture, found)
+                continue
+            images[str(record.picture)] = len(contents)
+            content = np.ascontiguousarray(found, dtype).tobytes()
+            contents.append(
+                int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+            )
+            file.write(content)
+        file.seek(0)
+        npy_header(file, (len(contents), *shape), dtype)
+    kept = [record for record in records if images[str(record.picture)] >= 0]
+    numbers = np.array([images[str(record.picture)] for record in kept], np.int64)
+    np.save(folder / "image.npy", numbers)
+    np.save(folder / "contents.npy", np.array(contents, np.uint64))
+    hashes = [
+        text_hash(f"group {record.group}") if record.group else contents[number]
+        for record, number in zip(kept, numbers)
+    ]
+    np.save(folder / "hashes.npy", np.array(hashes, np.uint64))
+    with open(folder / RECORDS, "w") as file:
+        for record in kept:
+            row = {"id": str(record.picture), "label": record.label, "group": record.group}
+            row |= {"split": record.split, "caption": record.caption}
+            file.write(json.dumps(row) + "\n")
+    return len(kept)
+
+
+def open_images(folder: Path) -> ImageStore:
+    """The store that `write_images` wrote."""
+    records = [json.loads(line) for line in (folder / RECORDS).read_text().splitlines()]
+    return ImageStore(
+        **_tokens(np.load(folder / "hashes.npy"), lambda rows: [records[r]["id"] for r in rows]),
+        pixels=np.load(folder / PIXELS, mmap_mode="r"),
+        image=np.load(folder / "image.npy"),
+        contents=np.load(folder / "contents.npy"),
+        records=records,
+    )
+
+
+def _tokens(hashes: np.ndarray, names: Callable[[Sequence[int]], list[str]]) -> dict:
+    """The fields of a `TokenStore` of one token a record."""
+    count = len(hashes)
+    return {
+        "ids": np.zeros(count, np.uint8),
+        "offsets": np.arange(count + 1),
+        "hashes": hashes,
+        "views": 1,
+        "vocabulary": image_vocabulary(),
+        "names": names,
+    }
+
+
+def _loaded(
+    records: Iterable[ImageRecord], load: Callable[[ImageRecord], np.ndarray]
+) -> Iterator[tuple[ImageRecord, np.ndarray | BadText]]:
+    """Each record with its pixels or with what is wrong, in order; decoders run in threads."""
+
+    def attempt(record: ImageRecord) -> np.ndarray | BadText:
+        try:
+            return load(record)
+        except BadText as error:
+            return error
+
+    waiting = iter(records)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        while chunk := list(itertools.islice(waiting, CHUNK)):
+            yield from zip(chunk, pool.map(attempt, chunk))
