@@ -128,6 +128,10 @@ class DualEncoderSpec(ModelSpec):
         towers = (self.first, self.second)
         return sum(tower.train_flops(attended, predicted, pooled) for tower in towers)
 
+    def places(self, batch) -> int:
+        """See `ModelSpec`: of both views."""
+        return self.first.places(batch) + self.second.places(batch.pair)
+
     def batch_flops(self, batch, attended, predicted=0.0) -> float:
         """See `ModelSpec`: each view by its tower, both views attended alike in their rows."""
         longer = batch.pair.tokens.shape[1] / batch.tokens.shape[1]

@@ -98,6 +98,10 @@ class ModelSpec:
         """
         return 1.0
 
+    def places(self, batch: Any) -> int:
+        """Tokens that the model makes of a batch, padding too; `batch` as of `batch_flops`."""
+        return batch.tokens.size
+
     def batch_flops(self, batch: Any, attended: float, predicted: float = 0.0) -> float:
         """FLOPs of forward and backward pass of a batch that is read once.
 

@@ -83,7 +83,7 @@ def _kept(model, data, objective, platform: str) -> Kept:
 
 
 def _residuals(spec, data, objective, platform: str, rows: int) -> Kept:
-    model, pure = spec.build(), objective.build(data.vocabulary)
+    model, pure = spec.build(), objective.built_for(spec, data)
     batch = data.shapes(rows, paired=objective.views > 0)
     params = jax.eval_shape(model.init, jax.random.key(0), batch)
 

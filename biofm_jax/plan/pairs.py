@@ -49,7 +49,7 @@ def pairs_of(experiment: Experiment) -> Pairs:
 
 @functools.lru_cache(64)
 def _pairs(spec, data, objective, rows: int) -> Pairs:
-    pure = objective.build(data.vocabulary)
+    pure = objective.built_for(spec, data)
     if pure.embed is None or pure.compare is None:
         return Pairs()
     model = spec.build()

@@ -76,7 +76,7 @@ def least_sent(
     closing = [w for w in cut if w.reduces] or cut
     reduced = sum(w.along("layers") * w.along("embed") for w in closing)
     views = max(1, experiment.objective.views) * experiment.objective.passes
-    tokens = views * loop.batch_size * experiment.data.max_tokens / (data * fsdp * context)
+    tokens = views * experiment.model.places(experiment.shapes()) / (data * fsdp * context)
 
     def ring(members: int) -> float:
         return (members - 1) / members

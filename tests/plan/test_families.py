@@ -4,11 +4,15 @@ import dataclasses
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
 
-from biofm_jax.experiment import load_experiment
+from biofm_jax.data.imaging import ImageData
+from biofm_jax.experiment import Experiment, load_experiment
+from biofm_jax.models.vision import VisionSpec
+from biofm_jax.objectives.api import Loss, Objective, ObjectiveSpec
 from biofm_jax.objectives.contrastive import Contrastive
-from biofm_jax.plan.activations import kept
+from biofm_jax.plan.activations import guessed_temporaries, kept
 from biofm_jax.plan.candidates import Candidates
 from biofm_jax.plan.pairs import pairs_of
 from biofm_jax.plan.planning import make_plan
@@ -16,6 +20,7 @@ from biofm_jax.plan.roofline import least_sent
 from biofm_jax.plan.topology import parse_topology
 from biofm_jax.plan.weights import weights
 from biofm_jax.sweep.budget import step_tokens, token_flops
+from biofm_jax.train.loop import LoopSpec
 from biofm_jax.train.mesh import MeshSpec
 
 ROOT = Path(__file__).parents[2] / "experiments"
@@ -29,10 +34,10 @@ def smoke(name: str, rows: int = 8):
     return dataclasses.replace(base, loop=loop)
 
 
-def least(experiment, sizes):
+def parameters(experiment, sizes):
     model = experiment.model.build()
     params = jax.eval_shape(model.init, jax.random.key(0), experiment.shapes())
-    return least_sent(experiment, sizes, [*weights(sizes, params, model.axes(params))])
+    return [*weights(sizes, params, model.axes(params))]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -70,7 +75,8 @@ def test_tensor_parallelism_reduces_four_times_a_layer_and_six_with_a_source():
         (both, 4 * both.model.encoder.layers + 6 * both.model.decoder.layers),
     ):
         stream = step_tokens(base) / 4 * base.model.width * 4
-        found = least(base, (4, 1, 2, 1))["tensor"]
+        sizes = (4, 1, 2, 1)
+        found = least_sent(base, sizes, parameters(base, sizes))["tensor"]
         assert found == pytest.approx(2 * (1 / 2) * reductions * stream)
 
 
@@ -110,3 +116,37 @@ def test_a_whole_plan_of_facts_which_have_no_vocabulary(tmp_path, monkeypatch):
     assert plan.flops_ratio == pytest.approx(1.0, rel=0.02)
     assert plan.memory.fits and plan.tokens == 8 * base.data.max_tokens
     assert plan.attended == base.data.near
+
+
+@dataclasses.dataclass(frozen=True)
+class Small(ObjectiveSpec):
+    """An objective that a plan has never seen: small pooled states."""
+
+    head = "NoneType"
+
+    def build(self, vocabulary):
+        def loss(apply, params, state, batch, rng):
+            pooled = apply(params, batch, rngs=rng).pooled
+            return Loss((pooled**2).sum(), jnp.float32(pooled.shape[0]), {}, state)
+
+        return Objective(init=lambda params: {}, loss=loss)
+
+
+def test_a_vision_model_under_a_new_objective(tmp_path, monkeypatch):
+    """An image is a token of the batch, and a row of patches in the model."""
+    monkeypatch.setenv("BIOFM_CACHE", str(tmp_path))
+    base = Experiment(
+        model=VisionSpec(layers=2, width=64, heads=4, image=(32, 32), patch=(8, 8)),
+        data=ImageData(image=(32, 32)),
+        objective=Small(),
+        mesh=MeshSpec(data=4, tensor=2),
+        loop=LoopSpec(batch_size=16),
+    )
+    plan = make_plan(base, parse_topology("cpu:8"))
+    assert plan.tokens == 16 and base.model.places(base.shapes()) == 16 * 17
+    assert plan.flops_ratio == pytest.approx(1.0, abs=0.15)
+    stream = 16 / 4 * 17 * 64 * 4
+    assert plan.least["tensor"] == pytest.approx(2 * (1 / 2) * 4 * 2 * stream)
+    assert 0.8 < plan.counts.sent()["tensor"] / plan.least["tensor"] < 1.5
+    guess = guessed_temporaries(base, plan.sizes, parameters(base, plan.sizes), "cpu")
+    assert 0.5 < guess / plan.memory.temporaries < 2.0
