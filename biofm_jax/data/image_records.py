@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from biofm_jax.data.bad_records import BadRecords
@@ -33,6 +33,7 @@ class ImageColumns:
     label: str = ""
     group: str = ""
     caption: str = ""
+    """One column, or several to be joined, such as `question+answer`."""
 
 
 PLAIN = ImageColumns()
@@ -126,22 +127,24 @@ def _rows(
     }
     with read_lines(path) as lines:
         if file_ending(path) in LINES:
-            yield from _objects(path, lines, bad, wanted)
+            yield from _objects(lines, bad, wanted)
             return
         rows = table_rows(path, lines, bad, TABLES[file_ending(path)])
         _, header = next(rows)
         lower = [name.lower() for name in header]
         places = {}
         for field, (named, known, needed) in wanted.items():
-            if named or needed:
-                places[field] = column_index(path, header, (named,) if named else known)
+            if named:
+                places[field] = [column_index(path, header, (n,)) for n in named.split("+")]
+            elif needed:
+                places[field] = [column_index(path, header, known)]
             else:
-                places[field] = next((lower.index(name) for name in known if name in lower), -1)
+                places[field] = [lower.index(name) for name in known if name in lower][:1]
         for line, row in rows:
-            yield line, {f: row[at].strip() if at >= 0 else "" for f, at in places.items()}
+            yield line, {field: _joined(row[i] for i in at) for field, at in places.items()}
 
 
-def _objects(path: Path, lines, bad: BadRecords, wanted) -> Iterator[tuple[int, dict[str, str]]]:
+def _objects(lines, bad: BadRecords, wanted) -> Iterator[tuple[int, dict[str, str]]]:
     for line, text in lines:
         if not text.strip():
             continue
@@ -152,7 +155,10 @@ def _objects(path: Path, lines, bad: BadRecords, wanted) -> Iterator[tuple[int, 
             continue
         found = {}
         for field, (named, known, _) in wanted.items():
-            names = (named.lower(),) if named else known
-            value = next((row[name] for name in names if row.get(name) is not None), "")
-            found[field] = str(value).strip()
+            names = named.lower().split("+") if named else [n for n in known if n in row][:1]
+            found[field] = _joined(row.get(name) for name in names)
         yield line, found
+
+
+def _joined(values: Iterable[object]) -> str:
+    return " ".join(str(value).strip() for value in values if value is not None)

@@ -187,7 +187,7 @@ class ImageData(ExampleData):
     def recorded(self) -> dict[str, object]:
         """The fields that decide the stored pixels and records: they stand in the metadata."""
         names = ("image", "channels", "fit", "spacing", "window", "volumes", "bits", "split")
-        found = {name: getattr(self, name) for name in names}
+        found = {name: getattr(self, name) for name in (*names, "captions")}
         return json.loads(json.dumps(found | {"columns": dataclasses.asdict(self.columns)}))
 
     def prepare(self, out: str | Path) -> Path:
@@ -241,11 +241,19 @@ class ImageData(ExampleData):
         """All images as a memory map, made in the cache on first use.
 
         Raises:
+            UserError: as `prepared`.
+        """
+        return open_images(self.prepared())
+
+    def prepared(self) -> Path:
+        """The prepared folder of `path`, made in the cache on first use.
+
+        Raises:
             UserError: `path` is a folder prepared with other fields, or as `prepare`.
         """
         path = self.source_path()
         if (path / "metadata.json").is_file():  # whoever prepared it chose the tolerance then
-            return open_images(self._checked(path))
+            return self._checked(path)
         folder = _cache(path, self.kind, self.recorded())
         if not folder.is_dir():
             try:
@@ -260,18 +268,22 @@ class ImageData(ExampleData):
                 f"{path}: {about['bad']} of {total} records are bad, listed in "
                 f"{folder / 'bad_records.jsonl'}. {tolerance_advice(about['bad'], total)}"
             )
-        return open_images(folder)
+        return folder
 
     def _checked(self, folder: Path) -> Path:
         about = json.loads((folder / "metadata.json").read_text())
         if about.get("kind") != self.kind:
             raise UserError(f"{folder}: holds {about.get('kind')} records, not {self.kind}")
+        if self.captions and not about["captions"]:
+            fix = "prepare it with `biofm data prepare imaging ... --captions True`"
+            raise UserError(f"{folder}: prepared without captions; {fix}")
         for name, value in self.recorded().items():
-            if name not in ("columns", "split") and about[name] != value:
-                there = " ".join(map(str, about[name])) if isinstance(about[name], list) else None
+            there = about[name]
+            if name not in ("columns", "split", "captions") and there != value:
+                words = " ".join(map(str, there)) if isinstance(there, list) else there
                 raise UserError(
-                    f"{folder}: prepared with {name} {there or about[name]}, and data.{name} is "
-                    f"{value}; give --data.{name} {there or about[name]}, or prepare it again"
+                    f"{folder}: prepared with {name} {words}, and data.{name} is {value}; give "
+                    f"--data.{name} {words}, or prepare it again"
                 )
         return folder
 
