@@ -218,12 +218,12 @@ class ImageData(ExampleData):
         temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
         listing = out.with_name(out.name + ".bad_records.jsonl")
         try:
-            count = write_images(temporary, kept, self._load, self.shape, self.dtype, bad)
+            count, kinds = write_images(temporary, kept, self._load, self.shape, self.dtype, bad)
             bad.check(count, self.tolerance, listing)
             bad.write(temporary / "bad_records.jsonl")
             about = {"kind": self.kind, "format": FORMAT, "source": source.name, "count": count}
             about |= {"bad": len(bad.records), "left_out": len(records) - len(kept)}
-            about["other_files"] = dict(other)
+            about |= {"images": kinds, "other_files": dict(other)}
             (temporary / "metadata.json").write_text(json.dumps(about | self.recorded()))
             publish(temporary, out)
             listing.unlink(missing_ok=True)
@@ -234,8 +234,9 @@ class ImageData(ExampleData):
     def _used(self, record: ImageRecord) -> bool:
         return record.split != HELD_SPLIT
 
-    def _load(self, record: ImageRecord) -> np.ndarray:
-        return self.pixels(record.picture.read())
+    def _load(self, record: ImageRecord) -> tuple[np.ndarray, Image]:
+        found = record.picture.read()
+        return self.pixels(found), found
 
     def open(self) -> ImageStore:
         """All images as a memory map, made in the cache on first use.

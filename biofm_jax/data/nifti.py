@@ -36,7 +36,9 @@ def read_nifti(path: Path, member: str = "") -> Image:
         raw = np.asarray(image.dataobj)
         if raw.dtype.names:  # RGB24
             raw = np.stack([raw[name] for name in raw.dtype.names[:3]], axis=-1)
-        elif raw.ndim == 3:
+        elif raw.dtype == np.uint8:
+            raw = raw.astype(np.int16)  # a measurement, not a picture's 0 to 255
+        if raw.ndim == 3:
             raw = raw[..., None]
         if raw.dtype.kind == "c":
             raise BadText("its voxels are complex numbers", "save the magnitude")
