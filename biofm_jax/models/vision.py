@@ -105,20 +105,7 @@ class VisionSpec(TransformerSpec):
 
     def check(self, data, mesh) -> None:
         """See `ModelSpec`; the data must have images of the model's size."""
-        images = data.shapes(1).images
-        if images is None:
-            raise UserError(
-                f"{type(self).__name__} reads images, and {type(data).__name__} has none; set "
-                "data=ImageData(...), or another model"
-            )
-        check_images(self, images.shape, self.writer)
-        check_tensor(self.heads, mesh[2], f"{self.writer}.heads")
-        if self.tokens % mesh[3]:
-            raise UserError(
-                f"mesh.context {mesh[3]} must divide the {self.tokens} tokens of an image; set "
-                "--mesh.context 1 and put the devices on data or fsdp, or change "
-                f"{self.writer}.registers"
-            )
+        check_image_data(self, data, mesh, self.writer)
 
     def train_flops(self, attended, predicted=0.0, pooled=0.0) -> float:
         """See `ModelSpec`: for an image, which the pipeline counts as one token."""
@@ -148,6 +135,34 @@ class VisionSpec(TransformerSpec):
             return jax.tree.map(lambda _, leaf: leaf, params, names)
 
         return Model(init, apply, axes, self)
+
+
+def check_image_data(spec: VisionSpec, data, mesh: tuple[int, int, int, int], writer: str) -> None:
+    """Refuse data without images of the model's size, and a mesh that cannot cut the model.
+
+    Args:
+        spec: the model.
+        data: the experiment's, not opened.
+        mesh: sizes of data, fsdp, tensor and context.
+        writer: the part of the experiment that has the model.
+
+    Raises:
+        UserError: names the fields.
+    """
+    images = data.shapes(1).images
+    if images is None:
+        raise UserError(
+            f"{type(spec).__name__} reads images, and {type(data).__name__} has none; set "
+            "data=ImageData(...), or another model"
+        )
+    check_images(spec, images.shape, writer)
+    check_tensor(spec.heads, mesh[2], f"{writer}.heads")
+    if spec.tokens % mesh[3]:
+        raise UserError(
+            f"mesh.context {mesh[3]} must divide the {spec.tokens} tokens of an image; set "
+            "--mesh.context 1 and put the devices on data or fsdp, or change "
+            f"{writer}.registers"
+        )
 
 
 def check_images(spec: VisionSpec, shape: tuple[int, ...], writer: str) -> None:
