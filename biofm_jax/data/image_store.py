@@ -14,7 +14,7 @@ import numpy as np
 
 from biofm_jax.data.bad_records import BadRecords, BadText
 from biofm_jax.data.batch import Batch
-from biofm_jax.data.image_records import ImageRecord
+from biofm_jax.data.image_folders import ImageRecord
 from biofm_jax.data.pipeline import RowBuilder
 from biofm_jax.data.token_store import TokenStore, npy_header, text_hash
 from biofm_jax.data.tokenizers import Vocabulary

@@ -1,5 +1,6 @@
 """Medical images: files become a memory map of one size, batches hold one image a row."""
 
+import collections
 import dataclasses
 import hashlib
 import json
@@ -16,11 +17,11 @@ import numpy as np
 from biofm_jax.data.api import ExampleData
 from biofm_jax.data.bad_records import BadRecords, BadText, tolerance_advice
 from biofm_jax.data.batch import Batch, batch_shapes
+from biofm_jax.data.image_folders import Cut, ImageRecord
 from biofm_jax.data.image_records import (
     FOLDERS,
     TABLE_ENDINGS,
     ImageColumns,
-    ImageRecord,
     read_image_records,
 )
 from biofm_jax.data.image_store import (
@@ -200,7 +201,16 @@ class ImageData(ExampleData):
         if out.exists():
             raise UserError(f"{out}: exists already; delete it or name another folder")
         bad = BadRecords(str(source))
-        records = read_image_records(source, bad, self.columns, self.captions)
+        other = collections.Counter()
+        cut = Cut(len(self.image), self.volumes == "neighbours")
+        records = read_image_records(
+            source,
+            bad,
+            self.columns,
+            captions=self.captions,
+            cut=cut,
+            other=lambda ending: other.update([ending]),
+        )
         kept = [r for r in records if (r.split == self.split if self.split else self._used(r))]
         if records and not kept:
             raise UserError(f"{source}: no record is of split {self.split!r}")
@@ -213,6 +223,7 @@ class ImageData(ExampleData):
             bad.write(temporary / "bad_records.jsonl")
             about = {"kind": self.kind, "format": FORMAT, "source": source.name, "count": count}
             about |= {"bad": len(bad.records), "left_out": len(records) - len(kept)}
+            about["other_files"] = dict(other)
             (temporary / "metadata.json").write_text(json.dumps(about | self.recorded()))
             publish(temporary, out)
             listing.unlink(missing_ok=True)
