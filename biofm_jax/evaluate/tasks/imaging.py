@@ -54,6 +54,14 @@ GRADES = (
     "Adenocarcinoma",
     "Serrated_adenoma",
 )
+# Pictures that were made smaller: what from.
+ORIGINS = {
+    "imaging/ebhi_colorectal": "sarah-antillia/ImageMask-Dataset-EBHI-Colorectal-Cancer",
+    "imaging/retina_hrf": (
+        "sarah-antillia/Tensorflow-Tiled-Image-Segmentation-Pre-Augmented-HRF-Retinal-Vessel"
+    ),
+    "imaging/vqa_rad": "longle0702/med-v2qa",
+}
 EBHI, EBHI_COLUMNS = "imaging/ebhi_colorectal", ("file", "label", "case_group", "fold")
 FOLDS = 5
 DIAGNOSES = {"h": "healthy", "dr": "diabetic retinopathy", "g": "glaucoma"}
@@ -103,7 +111,7 @@ def load_ebhi(root: Path | None) -> Dataset:
         UserError: the table lacks a column, names an absent file, an unknown class, no fold from 0
             to 4, or one case in two folds; the message names the line.
     """
-    table = data_file(root, f"{EBHI}/labels.csv")
+    table = _made(root, EBHI, "labels.csv")
     rows = _table(table, table.read_text(), EBHI_COLUMNS)
     pictures, labels, folds, first = [], [], [], {}
     for line, row in enumerate(rows, 2):
@@ -139,7 +147,7 @@ def load_hrf(root: Path | None) -> Dataset:
     Raises:
         UserError: the folder is missing, or a file has no class in its name.
     """
-    first = data_file(root, f"{HRF}/images/01_h.jpg")
+    first = _made(root, HRF, "images/01_h.jpg")
     files = sorted(path.name for path in first.parent.glob("*.jpg"))
     numbers, labels = [], []
     for file in files:
@@ -167,7 +175,7 @@ def load_vqa_rad(root: Path | None) -> Dataset:
         UserError: the table lacks a column, names an absent file or an unknown region, or two of
             one image; the message names the line.
     """
-    table = data_file(root, f"{VQA_RAD}/qa.csv.gz")
+    table = _made(root, VQA_RAD, "qa.csv.gz")
     try:
         text = gzip.decompress(table.read_bytes()).decode()
     except (OSError, EOFError, ValueError) as error:
@@ -184,6 +192,15 @@ def load_vqa_rad(root: Path | None) -> Dataset:
     labels = [float(ORGANS.index(organ)) for organ in organs.values()]
     items = _items(list(organs), pictures, labels)
     return Dataset(items, random_folds(len(items), FOLDS, seed=0), ("organ",), classes=ORGANS)
+
+
+def _made(root: Path | None, folder: str, name: str) -> Path:
+    """A file of a set whose pictures were cut out or made smaller, which no fetch can bring."""
+    try:
+        return data_file(root, f"{folder}/{name}")
+    except UserError as error:
+        origin = f"https://github.com/{ORIGINS[folder]}"
+        raise UserError(f"{error}; its pictures are smaller copies of those of {origin}") from None
 
 
 def _table(path: Path, text: str, columns: Sequence[str]) -> list[dict[str, str]]:
