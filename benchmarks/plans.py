@@ -56,9 +56,11 @@ is an estimate from the compiled step; nothing was run. Made by
 says more about one of them, with any option of `biofm train`.
 
 - **memory**: arguments + temporaries of a chip over its HBM; a plan fits up to 0.90.
-- **FLOPs a chip**: the same on every slice. A contrastive step adds those of its pairs: a chip
-  compares its 512 slots with those of all chips, 6 x 512 x slots x 128 FLOPs with both gradients,
-  which grow with the chips, and of which nothing is computed twice.
+- **rows a chip**: of so many tokens, atoms (GIN, GROVER, Uni-Mol and the first view of
+  graph-SMILES), words of a trial or nodes of a fact.
+- **FLOPs a chip**: of matrix products, the same on every slice. A contrastive step adds those of
+  its pairs: a chip compares its slots with those of all chips, 6 x own slots x slots x width FLOPs
+  with both gradients, which grow with the chips, and of which nothing is computed twice.
 - **FLOPs**: of all chips' compiled programs, without pairs, over the model's, rows taken as one
   document each. Rematerialisation and attention that is computed twice in the backward pass are in
   it.
