@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from toy_pictures import toy_pneumonia
 
 from biofm_jax.adapt.encoder import Encoder
 from biofm_jax.adapt.fractions import limited_adapter
@@ -19,7 +20,6 @@ from biofm_jax.errors import UserError
 from biofm_jax.evaluate.metrics import metric_value
 from biofm_jax.evaluate.tasks.imaging import load_pneumonia
 from biofm_jax.models.vision import VisionSpec
-from tests.toy_pictures import toy_pneumonia
 
 SPEC = VisionSpec(layers=2, width=16, heads=2, image=(16, 16), patch=(4, 4), channels=1,
                   registers=1, mean=(0.5,), deviation=(0.25,), init_std=0.1)  # fmt: skip

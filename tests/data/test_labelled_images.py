@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from toy_pictures import toy_ebhi
 
 from biofm_jax.data.labelled_images import LabelledImageData
 from biofm_jax.errors import UserError
-from tests.toy_pictures import toy_ebhi
 
 
 @pytest.fixture
