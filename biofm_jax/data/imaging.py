@@ -265,9 +265,12 @@ class ImageData(ExampleData):
         for name, value in self.recorded().items():
             there = about[name]
             if name not in ("columns", "split", "captions") and there != value:
-                words = " ".join(map(str, there)) if isinstance(there, list) else there
+                words, asked = (
+                    " ".join(map(str, each)) if isinstance(each, list) else each
+                    for each in (there, value)
+                )
                 raise UserError(
-                    f"{folder}: prepared with {name} {words}, and data.{name} is {value}; give "
+                    f"{folder}: prepared with {name} {words}, and data.{name} is {asked}; give "
                     f"--data.{name} {words}, or prepare it again"
                 )
         return folder
