@@ -93,6 +93,11 @@ def test_masks_are_read_as_images_are(encoder, tmp_path):
     Image.fromarray(np.zeros_like(mask)).save(tmp_path / "masks" / "b.png")
     found = read_mask(encoder.data, Picture("images/a.jpg", tmp_path), tmp_path / "masks")
     np.testing.assert_array_equal(found, mask[::2, ::2])
+    vessel = np.zeros((64, 64), bool)
+    vessel[:, 10] = True  # an eighth of a pixel of the model
+    Image.fromarray(vessel).save(tmp_path / "masks" / "v.png")
+    found = read_mask(encoder.data, Picture("v.jpg", tmp_path), tmp_path / "masks")
+    assert found[:, 1].all() and found.sum() == 8
     for name in ("b.jpg", "c.jpg"):  # empty; absent
         assert read_mask(encoder.data, Picture(name, tmp_path), tmp_path / "masks") is None
     Image.fromarray(mask).save(tmp_path / "d.png")
