@@ -71,7 +71,7 @@ says more about one of them, with any option of `biofm train`.
   program, loops by their length. Nearly all of the time is the compiler's search for the tiles of
   each product, 1 to 2 s each, twice that for v6e; splash attention takes less than one. Equal
   products are not searched together: six take more than twice as long as two. So the rows over
-  120 s are those with most products: the forward pass, the same again under `full` rematerialisation,
+  120 s are those with most products: the forward pass, again under `full` rematerialisation,
   and twice as many backward, in an encoder, a decoder and three attentions (T5), or beside heads
   of pairs and coordinates (Uni-Mol). XLA's effort for the search has two levels:
   `jax_exec_time_optimization_effort` -0.35 takes as long as 0; -0.5 and below take a quarter and
