@@ -162,6 +162,8 @@ def _model(options: Import, config: Path | None) -> tuple[Family, ModelSpec, Pub
     if entry is not None:  # what neither file says
         known = {name: entry.config[name] for name in IMAGE_FIELDS if name in entry.config}
         content = known | content
+        if args := entry.config.get("model_args"):  # timm's, in part of its caller
+            content["model_args"] = args | content.get("model_args", {})
     wanted = family.model_type or family.name
     if (kind := content.get("model_type", wanted)) != wanted:
         raise UserError(f"{config} is of a model of {kind!r}, and {options.name} is {wanted}")
