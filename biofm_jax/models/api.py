@@ -47,6 +47,8 @@ class Outputs:
         coordinates: float32 in angstrom, those of the batch as a model of pairs moves them.
         distances: float32, of pairs of atoms of one molecule, as it predicts them, normalised.
         pooled_logits: (b, s, m) float32, of a head that has some of tokens and some of `pooled`.
+        caption: (b, t, v) float32 logits of the next token of the second view, by a decoder that
+            reads both.
     """
 
     hidden: Hidden | None = None
@@ -62,6 +64,7 @@ class Outputs:
     coordinates: Float[ArrayLike, "b t 3"] | None = None
     distances: Float[ArrayLike, "b t u"] | None = None
     pooled_logits: AnyArray | None = None
+    caption: AnyArray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
