@@ -43,6 +43,7 @@ class Outputs:
         source: what the encoder before a decoder returned.
         pair: what the second of two towers returned for the second view.
         scale: () float32 logarithm of the factor of similarities between two towers.
+        bias: () float32, learned, added to these similarities.
         source_keys_values: the same as `keys_values`, of the cross attention to the encoder.
         coordinates: float32 in angstrom, those of the batch as a model of pairs moves them.
         distances: float32, of pairs of atoms of one molecule, as it predicts them, normalised.
@@ -60,6 +61,7 @@ class Outputs:
     source: "Outputs | None" = None
     pair: "Outputs | None" = None
     scale: jax.Array | None = None
+    bias: jax.Array | None = None
     source_keys_values: tuple[AnyArray, AnyArray] | None = None
     coordinates: Float[ArrayLike, "b t 3"] | None = None
     distances: Float[ArrayLike, "b t u"] | None = None

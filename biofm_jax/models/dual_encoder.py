@@ -17,8 +17,9 @@ from biofm_jax.models.heads import ProjectionHead
 from biofm_jax.models.positions import Positions
 from biofm_jax.models.spec import ModelSpec, check_tensor, check_tokens
 from biofm_jax.models.transformer import TransformerSpec
+from biofm_jax.models.vision import VisionSpec, check_view
 
-Tower = TransformerSpec | GraphSpec
+Tower = TransformerSpec | GraphSpec  # a VisionSpec is of the first kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +29,13 @@ class SharedSpace:
     Attributes:
         temperature: divides the cosines; where it starts, if it is learned.
         learned: whether it is: the logarithm of its inverse is a parameter (CLIP, section 2.4).
+        bias: where a learned number that is added to the similarities starts (SigLIP, Zhai et al.
+            2023, arXiv:2303.15343, which starts at -10); None: there is none.
     """
 
     temperature: float = 0.07
     learned: bool = True
+    bias: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,12 +94,30 @@ class DualEncoderSpec(ModelSpec):
 
     def check(self, data, mesh) -> None:
         """See `ModelSpec`; the data must be of pairs, each view as its tower reads it."""
-        pair = data.shapes(1).pair
-        if pair is None or not hasattr(data, "pair_vocabulary"):
+        shapes = data.shapes(1)
+        if shapes.pair is None or not hasattr(data, "pair_vocabulary"):
             raise UserError(
                 f"DualEncoderSpec reads two different views, and {type(data).__name__} has one; "
-                "set data=MoleculePairData(...), or another model"
+                "set data=MoleculePairData(...) or data of images with captions, or another model"
             )
+        if isinstance(self.first, VisionSpec):
+            self._check_pictures("first", data, shapes.images, mesh)
+        else:
+            self._check_first(data, mesh)
+        if isinstance(self.second, VisionSpec):
+            self._check_pictures("second", data, shapes.pair.images, mesh)
+        else:
+            self._check_second(data, shapes.pair, mesh)
+
+    def _check_pictures(self, name: str, data, images, mesh) -> None:
+        if images is None:
+            raise UserError(
+                f"model.{name} is a VisionSpec, and the {name} view of {type(data).__name__} has "
+                "no images; make it the other tower, or choose other data"
+            )
+        check_view(getattr(self, name), images.shape, mesh, f"model.{name}")
+
+    def _check_first(self, data, mesh) -> None:
         first = SimpleNamespace(
             vocabulary=self.first.vocabulary,
             heads=self.first.heads,
@@ -105,11 +127,18 @@ class DualEncoderSpec(ModelSpec):
         )
         check_tokens(first, data, mesh)
         self.first.check(data, mesh)
+
+    def _check_second(self, data, pair, mesh) -> None:
         check_tensor(self.second.heads, mesh[2], "model.second.heads")
         if isinstance(self.second, GraphSpec) and pair.graph is None:
             raise UserError(
                 f"model.second is a GraphSpec, and the second view of {type(data).__name__} has no "
                 "graph; make it model.first"
+            )
+        if data.pair_vocabulary is None:
+            raise UserError(
+                f"model.second reads tokens, and the second view of {type(data).__name__} has "
+                "none; make it a VisionSpec, or choose other data"
             )
         if (size := data.pair_vocabulary.size) != self.second.vocabulary:
             raise UserError(
@@ -136,48 +165,52 @@ class DualEncoderSpec(ModelSpec):
         return DualEncoderSpec(*towers, self.head)
 
     def train_flops(self, attended, predicted=0.0, pooled=0.0) -> float:
-        """See `ModelSpec`: for a token of each view, as if they were equally long."""
+        """See `ModelSpec`: for a token of each view, as if they were equally long.
+
+        An image is one token.
+        """
         towers = (self.first, self.second)
         return sum(tower.train_flops(attended, predicted, pooled) for tower in towers)
 
     def build(self) -> Model:
         """The model's pure functions.
 
-        Parameters are `{"first": ..., "second": ..., "space": {"scale"}}`, the last where the
-        temperature is learned. `Outputs` is that of the first tower; its `pair` is that of the
-        second, and `scale` the logarithm of the inverse temperature. Options of `apply` go to both
-        towers.
+        Parameters are `{"first": ..., "second": ..., "space": {"scale", "bias"}}`, the last two
+        where they are learned. `Outputs` is that of the first tower; its `pair` is that of the
+        second, `scale` the logarithm of the inverse temperature, and `bias` what is added to
+        similarities, or None. Options of `apply` go to both towers.
 
         Raises:
             UserError: fields that do not go together; the message names them.
         """
         _check(self)
         first, second = self.first.build(), self.second.build()
-        start = math.log(1.0 / self.head.temperature)
+        start = {"scale": math.log(1.0 / self.head.temperature), "bias": self.head.bias}
+        learned = ["scale"] * self.head.learned + ["bias"] * (self.head.bias is not None)
 
         def init(rng, batch):
             """Float32 parameters; of `batch` nothing is read, all shapes are in the specs."""
             keys = jax.random.split(rng)
             params = {"first": first.init(keys[0], None), "second": second.init(keys[1], None)}
-            space = {"space": {"scale": jnp.float32(start)}} if self.head.learned else {}
-            return params | space
+            space = {name: jnp.float32(start[name]) for name in learned}
+            return params | ({"space": space} if space else {})
 
         def apply(params, batch: Batch, *, rngs=None, **options):
             if batch.pair is None:
                 raise UserError(
                     "a two-tower model reads batch.pair beside the batch, and this batch has none: "
-                    "give data of pairs, such as MoleculePairData"
+                    "give data of pairs, such as MoleculePairData or images with captions"
                 )
             alone = batch.replace(pair=None)
             other = None if rngs is None else jax.random.fold_in(rngs, 1)
             one = first.apply(params["first"], alone, rngs=rngs, **options)
             two = second.apply(params["second"], batch.pair, rngs=other, **options)
-            scale = params["space"]["scale"] if self.head.learned else jnp.float32(start)
-            return dataclasses.replace(one, pair=two, scale=scale)
+            space = {"scale": jnp.float32(start["scale"])} | params.get("space", {})
+            return dataclasses.replace(one, pair=two, **space)
 
         def axes(params):
             names = {"first": first.axes(params["first"]), "second": second.axes(params["second"])}
-            return names | ({"space": {"scale": ()}} if self.head.learned else {})
+            return names | ({"space": {name: () for name in learned}} if learned else {})
 
         return Model(init, apply, axes, self)
 

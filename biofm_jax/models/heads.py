@@ -48,10 +48,12 @@ class ProjectionHead:
     Attributes:
         width: of the projection.
         layers: dense layers, with ReLU between them.
+        bias: whether these have one (not in CLIP).
     """
 
     width: int = 128
     layers: int = 2
+    bias: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,14 +73,15 @@ def pool(hidden: Hidden, batch: Batch, pooling: str, special: tuple[int, ...]) -
     Args:
         hidden: (b, t, d).
         batch: says which token is whose.
-        pooling: "mean" over an example's tokens, or its "first" token.
+        pooling: "mean" over an example's tokens, or its "first" or "last" token.
         special: vocabulary ids that the mean leaves out.
     """
     slots = jnp.arange(1, batch.examples.shape[1] + 1)
     members = batch.segment_ids[:, :, None] == slots
-    if pooling == "first":
-        first = jnp.argmax(members, axis=1)
-        vectors = jnp.take_along_axis(hidden, first[:, :, None], axis=1).astype(jnp.float32)
+    if pooling in ("first", "last"):
+        at = jnp.argmax(members if pooling == "first" else members[:, ::-1], axis=1)
+        at = at if pooling == "first" else members.shape[1] - 1 - at
+        vectors = jnp.take_along_axis(hidden, at[:, :, None], axis=1).astype(jnp.float32)
         return jnp.where(members.any(1)[:, :, None], vectors, 0.0)
     for token in special:
         members &= (batch.tokens != token)[:, :, None]
@@ -129,7 +132,8 @@ class PooledLogits(nn.Module):
         for i in range(head.layers):
             last = i == head.layers - 1
             shape = (spec.width, head.width if last else spec.width)
-            x = Dense(shape, ("embed", None), shape[0] ** -0.5, True, name=f"dense_{i}")(x)
+            options = (("embed", None), shape[0] ** -0.5, head.bias)
+            x = Dense(shape, *options, name=f"dense_{i}")(x)
             x = x if last else jax.nn.relu(x)
         return x
 

@@ -128,7 +128,7 @@ class TransformerSpec(ModelSpec):
     residual_scale: float = 1.0
     dropout: float = 0.0
     attention_dropout: float = 0.0
-    pooling: Literal["mean", "first"] = "mean"
+    pooling: Literal["mean", "first", "last"] = "mean"
     special: tuple[int, ...] = ()
     head: Head = dataclasses.field(default_factory=LanguageHead)
     init_std: float = 0.02

@@ -111,14 +111,7 @@ class VisionSpec(TransformerSpec):
                 f"{type(self).__name__} reads images, and {type(data).__name__} has none; set "
                 "data=ImageData(...), or another model"
             )
-        check_images(self, images.shape, self.writer)
-        check_tensor(self.heads, mesh[2], f"{self.writer}.heads")
-        if self.tokens % mesh[3]:
-            raise UserError(
-                f"mesh.context {mesh[3]} must divide the {self.tokens} tokens of an image; set "
-                "--mesh.context 1 and put the devices on data or fsdp, or change "
-                f"{self.writer}.registers"
-            )
+        check_view(self, images.shape, mesh, self.writer)
 
     def train_flops(self, attended, predicted=0.0, pooled=0.0) -> float:
         """See `ModelSpec`: for an image, which the pipeline counts as one token."""
@@ -148,6 +141,30 @@ class VisionSpec(TransformerSpec):
             return jax.tree.map(lambda _, leaf: leaf, params, names)
 
         return Model(init, apply, axes, self)
+
+
+def check_view(
+    spec: VisionSpec, shape: tuple[int, ...], mesh: tuple[int, int, int, int], writer: str
+) -> None:
+    """Refuse images that the model cannot read and a mesh that cannot cut it.
+
+    Args:
+        spec: the model, or one of two towers.
+        shape: (b, [z,] h, w, c) of the data's batch.
+        mesh: sizes of data, fsdp, tensor and context.
+        writer: the part of the experiment that has the model, such as `model.first`.
+
+    Raises:
+        UserError: names the fields.
+    """
+    check_images(spec, shape, writer)
+    check_tensor(spec.heads, mesh[2], f"{writer}.heads")
+    if spec.tokens % mesh[3]:
+        raise UserError(
+            f"mesh.context {mesh[3]} must divide the {spec.tokens} tokens of an image; set "
+            "--mesh.context 1 and put the devices on data or fsdp, or change "
+            f"{writer}.registers"
+        )
 
 
 def check_images(spec: VisionSpec, shape: tuple[int, ...], writer: str) -> None:

@@ -24,7 +24,8 @@ class Alignment(ObjectiveSpec):
     Attributes:
         form: "softmax" is the symmetric loss of CLIP (Radford et al. 2021, arXiv:2103.00020);
             "sigmoid" judges each pair alone (SigLIP, Zhai et al. 2023, arXiv:2303.15343).
-        bias: added to the similarities of the sigmoid form, whose pairs are mostly negative.
+        bias: added to the similarities of the sigmoid form, whose pairs are mostly negative, where
+            the model's `SharedSpace` has none of its own.
     """
 
     form: Literal["softmax", "sigmoid"] = "softmax"
@@ -41,7 +42,8 @@ class Alignment(ObjectiveSpec):
                 raise UserError("Alignment trains two towers; set model=DualEncoderSpec(...)")
             first, second = unit(out), unit(out.pair)
             # As many as there are rows: parts of a batch add up their shares of the gradient.
-            return first, second, jnp.broadcast_to(out.scale, first.shape[:1])
+            bias = jnp.float32(self.bias) if out.bias is None else out.bias
+            return first, second, *(jnp.broadcast_to(x, first.shape[:1]) for x in (out.scale, bias))
 
         def compare(embeddings, batch: Batch, state) -> Loss:
             first, second = (x.reshape(-1, x.shape[-1]) for x in embeddings[:2])
@@ -51,7 +53,7 @@ class Alignment(ObjectiveSpec):
             if self.form == "softmax":
                 loss = softmax_loss(similarity, examples, state)
             else:
-                loss = sigmoid_loss(similarity + self.bias, examples, state)
+                loss = sigmoid_loss(similarity + jnp.mean(embeddings[3]), examples, state)
             return dataclasses.replace(
                 loss, metrics=loss.metrics | {"temperature": loss.weight / scale}
             )

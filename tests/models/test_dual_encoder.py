@@ -12,6 +12,7 @@ from toy_batches import VOCABULARY as LETTERS
 from toy_graphs import BONDS, FEATURES, toy_graphs
 from toy_graphs import VOCABULARY as ATOMS
 
+from biofm_jax.data.batch import Batch, batch_shapes
 from biofm_jax.data.graphs import GraphRows, GraphStore
 from biofm_jax.data.pairs import PairRows, PairStore
 from biofm_jax.data.pipeline import BatchIterator, FixedRows, RowBuilder
@@ -21,6 +22,7 @@ from biofm_jax.models.dual_encoder import DualEncoderSpec, SharedSpace
 from biofm_jax.models.graph import GraphSpec
 from biofm_jax.models.heads import ProjectionHead
 from biofm_jax.models.transformer import TransformerSpec
+from biofm_jax.models.vision import VisionSpec
 from biofm_jax.objectives.alignment import SMALLEST, Alignment, _capped
 from biofm_jax.objectives.contrastive import Contrastive, softmax_loss
 from biofm_jax.train.mesh import MeshSpec
@@ -228,3 +230,52 @@ def test_what_cannot_be_is_named():
     with pytest.raises(UserError, match="DualEncoderSpec"):
         one = SPEC.first.build()
         Alignment().build(ATOMS).loss(one.apply, params()["first"], {}, batch, None)
+
+
+PICTURES = VisionSpec(
+    layers=1, width=16, heads=2, image=(8, 8), patch=(4, 4), head=ProjectionHead(8, 1, bias=False)
+)
+
+
+class Captioned:
+    """The shapes of images with captions."""
+
+    vocabulary, max_tokens, pair_vocabulary = None, 1, LETTERS
+
+    def shapes(self, rows):
+        images = jax.ShapeDtypeStruct((rows, 8, 8, 3), np.uint8)
+        pair = batch_shapes(rows, 6, 1)
+        return batch_shapes(rows, 1, 1).replace(images=images, pair=pair)
+
+
+def test_a_tower_may_read_images():
+    last = dataclasses.replace(SPEC.second, dropout=0.0, pooling="last", causal=True)
+    spec = DualEncoderSpec(PICTURES, last, SharedSpace(bias=-2.0))
+    spec.check(Captioned(), (1, 1, 1, 1))
+    with pytest.raises(UserError, match=r"data\.image is .* model\.first\.image"):
+        larger = dataclasses.replace(PICTURES, image=(16, 16))
+        dataclasses.replace(spec, first=larger).check(Captioned(), (1, 1, 1, 1))
+    with pytest.raises(UserError, match=r"model\.second is a VisionSpec"):
+        DualEncoderSpec(PICTURES, PICTURES).check(Captioned(), (1, 1, 1, 1))
+    model, rng = spec.build(), np.random.default_rng(0)
+    params = model.init(jax.random.key(0), None)
+    assert "bias" not in params["first"]["head"]["dense_0"]
+    assert model.axes(params)["space"] == {"scale": (), "bias": ()}
+    ids = np.zeros((2, 1), np.int32)
+    captions = np.array([[4, 5, 6, 0, 0, 0], [4, 5, 6, 7, 8, 9]], np.int32)
+    positions = np.broadcast_to(np.arange(6, dtype=np.int32), (2, 6))
+    segments = (captions > 0).astype(np.int32)
+    examples = np.arange(2, dtype=np.int32)[:, None]
+    batch = Batch(ids, ids + 1, ids, examples, images=rng.random((2, 8, 8, 3), np.float32))
+    batch = batch.replace(pair=Batch(captions, segments, positions, examples))
+    out = jax.jit(model.apply)(params, batch)
+    assert out.logits.shape == out.pair.logits.shape == (2, 1, 8) and out.bias == -2
+    ends = np.asarray(out.pair.hidden)[[0, 1], [2, 5]]
+    np.testing.assert_allclose(out.pair.pooled[:, 0], ends, atol=1e-6)
+    loss = Alignment("sigmoid", bias=7.0).build(LETTERS).loss
+    found = loss(lambda params, batch, rngs: out, params, {}, batch, None)
+    one, two = (np.asarray(x)[:, 0] for x in (out.logits, out.pair.logits))
+    one, two = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (one, two))
+    signs = 2 * np.eye(2) - 1
+    want = np.log1p(np.exp(-signs * (one @ two.T / 0.07 - 2))).sum()
+    np.testing.assert_allclose(found.total, want, rtol=1e-5)
