@@ -25,7 +25,7 @@ def word_pieces(vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
     inside = np.zeros(len(tokens), bool)
     inside[list(vocabulary.regular)] = True
     regular = [tokens[i] for i in vocabulary.regular]
-    if BLANKS <= set(regular) and all(len(token) == 2 for token in regular):
+    if set(regular) >= BLANKS and all(len(token) == 2 for token in regular):
         return inside & ~np.isin(tokens, sorted(BLANKS)), np.zeros(len(tokens), bool)
     for mark in MARKS:
         if any(token.startswith(mark) for token in regular):

@@ -101,7 +101,7 @@ def words_of(
     inside: Bool[ArrayLike, " v"],
     begins: Bool[ArrayLike, " v"],
     longest: int,
-) -> tuple[Float[jax.Array, "b w e"], Bool[jax.Array, "b w"]]:
+) -> tuple[Float[jax.Array, "b w e"], Float[jax.Array, "b w"]]:
     """The sum of the vectors of each word's tokens, as published for the pieces of a word.
 
     Args:
@@ -112,20 +112,20 @@ def words_of(
         longest: w, words of a text; those behind are left out.
 
     Returns:
-        (b, w, e), 0 where there is no word, and (b, w) whether there is one.
+        (b, w, e), 0 where there is no word, and (b, w) 1 where there is one.
     """
     part = inside[batch.tokens] & (batch.segment_ids > 0)
     before = jnp.pad(part, ((0, 0), (1, 0)))[:, :-1]
     number = jnp.cumsum(part & (begins[batch.tokens] | ~before), axis=1) - 1
     member = part[..., None] & (number[..., None] == jnp.arange(longest))
     words = jnp.einsum("btw,bte->bwe", member.astype(hidden.dtype), hidden)
-    return words, member.any(1)
+    return words, member.any(1).astype(jnp.float32)
 
 
 def local_similarity(
     regions: Float[ArrayLike, "n m e"],
     words: Float[ArrayLike, "k w e"],
-    spoken: Bool[ArrayLike, "k w"],
+    spoken: Float[ArrayLike, "k w"],
     *,
     attention: float,
     sharpness: float,
@@ -140,14 +140,14 @@ def local_similarity(
     Args:
         regions: of n images, m each.
         words: of k texts, up to w each.
-        spoken: whether there is a word.
+        spoken: 1 where there is a word, else 0.
         attention: see above.
         sharpness: see above.
     """
 
     @jax.checkpoint
     def of_text(text):
-        word, there = text
+        word, there = text[0], text[1] > 0
         products = jnp.einsum("nme,we->nmw", regions, word)
         shares = jax.nn.softmax(jnp.where(there, products, ABSENT), axis=2)
         looked = jax.nn.softmax(attention * shares, axis=1)
