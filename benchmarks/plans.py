@@ -35,6 +35,13 @@ FLAGSHIPS = {
     "experiments/drug_discovery/smiles_masked.py": 64,
     "experiments/drug_discovery/smiles_next_token.py": 64,
     "experiments/drug_discovery/smiles_contrastive.py": 32,
+    "experiments/drug_discovery/molformer_masked.py:XL": 16,
+    "experiments/drug_discovery/unimol_masked.py:base": 16,
+    "experiments/drug_discovery/grover_masked.py:base": 32,
+    "experiments/drug_discovery/gin_contrastive.py": 64,
+    "experiments/drug_discovery/graph_smiles_contrastive.py": 64,
+    "experiments/drug_discovery/hint_supervised.py": 32,
+    "experiments/drug_discovery/txgnn_link_prediction.py": 256,
 }
 
 PAGE = Path("experiments/PLANS.md")
@@ -98,7 +105,7 @@ def _fastest(name: str, slice_: str, rows: int) -> Plan:
     experiment = load_experiment(name)
     loop = dataclasses.replace(experiment.loop, batch_size=rows * topology.chips)
     experiment = dataclasses.replace(experiment, loop=loop)
-    document = float(experiment.data.max_tokens)
+    document = experiment.data.attended
     # Rematerialisation is the experiment's own, and so is the number of microbatches.
     ways = [
         way

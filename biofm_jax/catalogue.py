@@ -3,6 +3,7 @@
 import ast
 from pathlib import Path
 
+from biofm_jax.data.imaging import ImageData
 from biofm_jax.data.inspection import KINDS
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.domains import domain_of, place_of
@@ -75,7 +76,7 @@ def data() -> list[dict]:
     """Kinds of data that `biofm data prepare` reads."""
     return [
         {"kind": kind, "about": (spec.__doc__ or "").splitlines()[0]}
-        for kind, spec in KINDS.items()
+        for kind, spec in (KINDS | {ImageData.kind: ImageData}).items()
     ]
 
 

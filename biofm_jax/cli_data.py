@@ -12,6 +12,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from biofm_jax import cli_images
 from biofm_jax.data import fetch as fetching
 from biofm_jax.data import registry
 from biofm_jax.data.download import FetchError
@@ -91,13 +92,16 @@ def main(arguments: list[str]) -> int:
     usage = (
         "usage: biofm data prepare KIND PATH --out DIR | biofm data inspect DIR\n"
         "       | biofm data fetch [NAME ...] [--to DIR] [--accept] [--json] [--dry-run]\n\n"
-        "  prepare  check a file's records and write them as ArrayRecord, once\n"
+        "  prepare  check a file's records and write them as ArrayRecord, once; KIND is protein,\n"
+        "           molecule, genome, notes or imaging (a memory map of pixels)\n"
         "  inspect  count, measure and sample a prepared data set\n"
         "  fetch    bring public benchmarks from their origin; without a NAME, list them"
     )
     if arguments[:1] == ["fetch"]:
         options = tyro.cli(Fetch, args=_bare(arguments[1:]), prog="biofm data fetch")
         return _fetch(options) if options.names else _list(options)
+    if arguments[:2] == ["prepare", "imaging"]:
+        return cli_images.prepare(arguments[2:])
     if arguments[:1] == ["prepare"]:
         options = tyro.cli(Prepare, args=arguments[1:], prog="biofm data prepare")
         made = prepare(
@@ -115,6 +119,8 @@ def main(arguments: list[str]) -> int:
         return 0
     if arguments[:1] == ["inspect"]:
         options = tyro.cli(Inspect, args=arguments[1:], prog="biofm data inspect")
+        if cli_images.is_images(options.folder):
+            return cli_images.show(options.folder)
         _show(console, inspect(options.folder, max_tokens=options.max_tokens))
         return 0
     asked = arguments[:1] in (["--help"], ["-h"])

@@ -89,7 +89,7 @@ def _search(experiment, topology, chosen) -> int:
     from biofm_jax.plan import report
     from biofm_jax.plan.searching import search
 
-    document = chosen.document or float(experiment.data.max_tokens)
+    document = chosen.document or experiment.data.attended
     found = _busy("searching", search, experiment, topology, document, chosen.tries, _tell)
     if chosen.json:
         rows = [p.to_json() | {"options": c.flags(experiment)} for c, p in found]

@@ -34,6 +34,7 @@ ROOMS = (
         "generation",
         "catalogue",
         "cli_data",
+        "cli_images",
         "publishing",
         "repurposing",
         "retrieval",

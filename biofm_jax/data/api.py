@@ -1,6 +1,7 @@
 """What an experiment asks of its data, whatever the modality."""
 
 import abc
+import dataclasses
 from collections.abc import Callable, Iterator, Sized
 from typing import Any, ClassVar, Protocol
 
@@ -40,6 +41,19 @@ class Batches(Protocol):
         """Ids of the records in a batch."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """How long the documents of a data set are, in tokens of a row.
+
+    Attributes:
+        attended: length of the document that a token stands in, the mean over tokens.
+        fill: share of a row that is no padding; packed rows are taken as full.
+    """
+
+    attended: float
+    fill: float
+
+
 class DataSpec(abc.ABC):
     """Base of the frozen dataclasses that describe an experiment's data.
 
@@ -66,6 +80,19 @@ class DataSpec(abc.ABC):
     def spare_rows(self) -> bool:
         """Whether a model may have more embeddings than there are tokens."""
         return False
+
+    @property
+    def attended(self) -> float:
+        """What a token attends to where a row is one document."""
+        return float(self.max_tokens)
+
+    def lengths(self) -> Lengths | None:
+        """How long the documents are, which are read; None where nobody has counted them.
+
+        Raises:
+            UserError: as `open`.
+        """
+        return None
 
     @abc.abstractmethod
     def shapes(self, rows: int, paired: bool = False) -> Any:

@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from biofm_jax.data.bad_records import BadRecords, BadText
-from biofm_jax.data.npz_images import npz_members
-from biofm_jax.data.pictures import READERS, Picture, image_ending
+from biofm_jax.data.bad_records import BadRecords
+from biofm_jax.data.image_folders import Cut, ImageRecord, members, walk
+from biofm_jax.data.pictures import Picture
 from biofm_jax.data.readers import column_index, file_ending, read_lines, table_rows
 from biofm_jax.errors import UserError
 
@@ -26,27 +26,6 @@ MOST_WORDS = 1000  # of a caption; a longer one is a document
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageRecord:
-    """One image of a data set, not read.
-
-    Attributes:
-        picture: where it is.
-        line: of the table, from 1; 0 where there is none.
-        label: class, or "".
-        group: what must stay on one side of a split (patient, case), or "".
-        split: "train", "val", "test" or whatever the source says, or "".
-        caption: or "".
-    """
-
-    picture: Picture
-    line: int = 0
-    label: str = ""
-    group: str = ""
-    split: str = ""
-    caption: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
 class ImageColumns:
     """Columns of a table of images; an empty one takes the first known name."""
 
@@ -54,13 +33,21 @@ class ImageColumns:
     label: str = ""
     group: str = ""
     caption: str = ""
+    """One column, or several to be joined, such as `question+answer`."""
 
 
 PLAIN = ImageColumns()
+FLAT = Cut()
 
 
 def read_image_records(
-    path: Path, bad: BadRecords, columns: ImageColumns = PLAIN, captions: bool = False
+    path: Path,
+    bad: BadRecords,
+    columns: ImageColumns = PLAIN,
+    *,
+    captions: bool = False,
+    cut: Cut = FLAT,
+    other: Callable[[str], None] = lambda ending: None,
 ) -> list[ImageRecord]:
     """All images of a data set, in a fixed order.
 
@@ -69,9 +56,12 @@ def read_image_records(
             layout; a single image; or a folder. A folder with `labels.csv`, `captions.csv` or
             `captions.jsonl` is that table, another is walked, and the first folder under it is an
             image's label.
-        bad: gets rows without an image file, and captions that are blank or of over 1,000 words.
+        bad: gets rows without an image file, captions that are blank or of over 1,000 words, and
+            DICOM files that cannot be read or hold no image.
         columns: of a table.
         captions: whether each record must have one.
+        cut: what becomes of volumes.
+        other: is told the ending of each file of a folder that is no image.
 
     Raises:
         UserError: nothing is there, the table lacks a column, or a folder holds no image.
@@ -79,43 +69,14 @@ def read_image_records(
     if path.is_dir():
         table = next((path / name for name in LABELS if (path / name).is_file()), None)
         if table is None:
-            return _walked(path)
+            return walk(path, bad, cut, other)
         path = table
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; check the path")
-    ending = file_ending(path)
-    if ending in TABLE_ENDINGS:
-        return list(_listed(path, bad, columns, captions))
-    return _members(path, path.parent)
-
-
-def _walked(folder: Path) -> list[ImageRecord]:
-    """Every image under a folder; the first folder of its path is its label."""
-    found = []
-    for file in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if file.is_file() and not hidden and image_ending(file) in READERS:
-            parts = file.relative_to(folder).parts
-            label = parts[0] if len(parts) > 1 else ""
-            for record in _members(file, folder):
-                found.append(dataclasses.replace(record, label=record.label or label))
-    if not found:
-        raise UserError(f"{folder}: no image in it; endings are {', '.join(READERS)}")
-    return found
-
-
-def _members(file: Path, root: Path) -> list[ImageRecord]:
-    """The images of one file."""
-    reference = file.relative_to(root).as_posix()
-    if image_ending(file) != ".npz":
-        return [ImageRecord(Picture(reference, root))]
-    try:
-        return [
-            ImageRecord(Picture(f"{reference}#{member}", root), label=label, split=split)
-            for member, label, split in npz_members(file)
-        ]
-    except BadText as error:
-        raise UserError(f"{file}: {error.reason}; {error.fix}") from error
+    if file_ending(path) in TABLE_ENDINGS:
+        rows = _listed(path, bad, columns, captions)
+        return [each for record in rows for each in cut.of(record)]
+    return [each for record in members(path, path.parent) for each in cut.of(record)]
 
 
 def _listed(
@@ -147,7 +108,7 @@ def _listed(
 def _under(root: Path, folder: str, name: str) -> Picture | None:
     file, hash_sign, member = name.partition("#")
     place = (root / folder / file).resolve()
-    if not place.exists() or (place.is_dir() and not hash_sign):
+    if not place.exists():
         return None
     reference = (Path(folder) / file).as_posix() + hash_sign + member
     return Picture(reference, root)
@@ -166,22 +127,24 @@ def _rows(
     }
     with read_lines(path) as lines:
         if file_ending(path) in LINES:
-            yield from _objects(path, lines, bad, wanted)
+            yield from _objects(lines, bad, wanted)
             return
         rows = table_rows(path, lines, bad, TABLES[file_ending(path)])
         _, header = next(rows)
         lower = [name.lower() for name in header]
         places = {}
         for field, (named, known, needed) in wanted.items():
-            if named or needed:
-                places[field] = column_index(path, header, (named,) if named else known)
+            if named:
+                places[field] = [column_index(path, header, (n,)) for n in named.split("+")]
+            elif needed:
+                places[field] = [column_index(path, header, known)]
             else:
-                places[field] = next((lower.index(name) for name in known if name in lower), -1)
+                places[field] = [lower.index(name) for name in known if name in lower][:1]
         for line, row in rows:
-            yield line, {f: row[at].strip() if at >= 0 else "" for f, at in places.items()}
+            yield line, {field: _joined(row[i] for i in at) for field, at in places.items()}
 
 
-def _objects(path: Path, lines, bad: BadRecords, wanted) -> Iterator[tuple[int, dict[str, str]]]:
+def _objects(lines, bad: BadRecords, wanted) -> Iterator[tuple[int, dict[str, str]]]:
     for line, text in lines:
         if not text.strip():
             continue
@@ -192,7 +155,10 @@ def _objects(path: Path, lines, bad: BadRecords, wanted) -> Iterator[tuple[int, 
             continue
         found = {}
         for field, (named, known, _) in wanted.items():
-            names = (named.lower(),) if named else known
-            value = next((row[name] for name in names if row.get(name) is not None), "")
-            found[field] = str(value).strip()
+            names = named.lower().split("+") if named else [n for n in known if n in row][:1]
+            found[field] = _joined(row.get(name) for name in names)
         yield line, found
+
+
+def _joined(values: Iterable[object]) -> str:
+    return " ".join(str(value).strip() for value in values if value is not None)

@@ -1,5 +1,6 @@
 """Images of a data set in a memory map, and batches of them of fixed shape."""
 
+import collections
 import concurrent.futures
 import dataclasses
 import functools
@@ -14,14 +15,17 @@ import numpy as np
 
 from biofm_jax.data.bad_records import BadRecords, BadText
 from biofm_jax.data.batch import Batch
-from biofm_jax.data.image_records import ImageRecord
+from biofm_jax.data.image_folders import ImageRecord
 from biofm_jax.data.pipeline import RowBuilder
+from biofm_jax.data.pixels import Image
 from biofm_jax.data.token_store import TokenStore, npy_header, text_hash
 from biofm_jax.data.tokenizers import Vocabulary
 
 FORMAT = 1  # raised when the layout of the files below changes
 CHUNK = 64  # images that are read at a time
 PIXELS, RECORDS = "pixels.npy", "records.jsonl"
+
+Loaded = tuple[np.ndarray, Image]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,26 +106,28 @@ class ImageRows(RowBuilder):
 def write_images(
     folder: Path,
     records: Sequence[ImageRecord],
-    load: Callable[[ImageRecord], np.ndarray],
+    load: Callable[[ImageRecord], Loaded],
     shape: tuple[int, ...],
     dtype: np.dtype,
     bad: BadRecords,
-) -> int:
+) -> tuple[int, list[dict]]:
     """Read all images and write a store's files into a folder.
 
     Args:
         folder: is there already.
         records: of a data set.
-        load: reads an image of shape `shape`, or raises `BadText`.
+        load: gives the pixels of an image in the shape `shape`, and the image that its reader
+            gave; or raises `BadText`.
         shape: ([z,] h, w, c).
         dtype: uint8 or uint16.
         bad: gets what cannot be read, by file.
 
     Returns:
-        How many records are good.
+        How many records are good, and how many images are of which {"sizes", "type", "spaced"}.
     """
     images: dict[str, int] = {}  # reference -> number; -1 where it is bad
     contents: list[int] = []
+    kinds: collections.Counter[tuple] = collections.Counter()
     with open(folder / PIXELS, "wb") as file:
         npy_header(file, (0, *shape), dtype)  # written again at the end
         distinct = {str(record.picture): record for record in records}.values()
@@ -131,7 +137,9 @@ def write_images(
                 bad.of(record.picture.root / record.picture, found)
                 continue
             images[str(record.picture)] = len(contents)
-            content = np.ascontiguousarray(found, dtype).tobytes()
+            pixels, source = found
+            kinds[source.pixels.shape, str(source.pixels.dtype), bool(source.spacing)] += 1
+            content = np.ascontiguousarray(pixels, dtype).tobytes()
             contents.append(
                 int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
             )
@@ -152,7 +160,10 @@ def write_images(
             row = {"id": str(record.picture), "label": record.label, "group": record.group}
             row |= {"split": record.split, "caption": record.caption}
             file.write(json.dumps(row) + "\n")
-    return len(kept)
+    return len(kept), [
+        {"sizes": sizes, "type": kind, "spaced": spaced, "images": count}
+        for (sizes, kind, spaced), count in kinds.most_common()
+    ]
 
 
 def open_images(folder: Path) -> ImageStore:
@@ -181,11 +192,11 @@ def _tokens(hashes: np.ndarray, names: Callable[[Sequence[int]], list[str]]) -> 
 
 
 def _loaded(
-    records: Iterable[ImageRecord], load: Callable[[ImageRecord], np.ndarray]
-) -> Iterator[tuple[ImageRecord, np.ndarray | BadText]]:
+    records: Iterable[ImageRecord], load: Callable[[ImageRecord], Loaded]
+) -> Iterator[tuple[ImageRecord, Loaded | BadText]]:
     """Each record with its pixels or with what is wrong, in order; decoders run in threads."""
 
-    def attempt(record: ImageRecord) -> np.ndarray | BadText:
+    def attempt(record: ImageRecord) -> Loaded | BadText:
         try:
             return load(record)
         except BadText as error:

@@ -1,5 +1,6 @@
 """Medical images: files become a memory map of one size, batches hold one image a row."""
 
+import collections
 import dataclasses
 import hashlib
 import json
@@ -16,11 +17,11 @@ import numpy as np
 from biofm_jax.data.api import ExampleData
 from biofm_jax.data.bad_records import BadRecords, BadText, tolerance_advice
 from biofm_jax.data.batch import Batch, batch_shapes
+from biofm_jax.data.image_folders import Cut, ImageRecord
 from biofm_jax.data.image_records import (
     FOLDERS,
     TABLE_ENDINGS,
     ImageColumns,
-    ImageRecord,
     read_image_records,
 )
 from biofm_jax.data.image_store import (
@@ -186,7 +187,7 @@ class ImageData(ExampleData):
     def recorded(self) -> dict[str, object]:
         """The fields that decide the stored pixels and records: they stand in the metadata."""
         names = ("image", "channels", "fit", "spacing", "window", "volumes", "bits", "split")
-        found = {name: getattr(self, name) for name in names}
+        found = {name: getattr(self, name) for name in (*names, "captions")}
         return json.loads(json.dumps(found | {"columns": dataclasses.asdict(self.columns)}))
 
     def prepare(self, out: str | Path) -> Path:
@@ -200,7 +201,16 @@ class ImageData(ExampleData):
         if out.exists():
             raise UserError(f"{out}: exists already; delete it or name another folder")
         bad = BadRecords(str(source))
-        records = read_image_records(source, bad, self.columns, self.captions)
+        other = collections.Counter()
+        cut = Cut(len(self.image), self.volumes == "neighbours")
+        records = read_image_records(
+            source,
+            bad,
+            self.columns,
+            captions=self.captions,
+            cut=cut,
+            other=lambda ending: other.update([ending]),
+        )
         kept = [r for r in records if (r.split == self.split if self.split else self._used(r))]
         if records and not kept:
             raise UserError(f"{source}: no record is of split {self.split!r}")
@@ -208,11 +218,12 @@ class ImageData(ExampleData):
         temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
         listing = out.with_name(out.name + ".bad_records.jsonl")
         try:
-            count = write_images(temporary, kept, self._load, self.shape, self.dtype, bad)
+            count, kinds = write_images(temporary, kept, self._load, self.shape, self.dtype, bad)
             bad.check(count, self.tolerance, listing)
             bad.write(temporary / "bad_records.jsonl")
             about = {"kind": self.kind, "format": FORMAT, "source": source.name, "count": count}
             about |= {"bad": len(bad.records), "left_out": len(records) - len(kept)}
+            about |= {"images": kinds, "other_files": dict(other)}
             (temporary / "metadata.json").write_text(json.dumps(about | self.recorded()))
             publish(temporary, out)
             listing.unlink(missing_ok=True)
@@ -223,18 +234,27 @@ class ImageData(ExampleData):
     def _used(self, record: ImageRecord) -> bool:
         return record.split != HELD_SPLIT
 
-    def _load(self, record: ImageRecord) -> np.ndarray:
-        return self.pixels(record.picture.read())
+    def _load(self, record: ImageRecord) -> tuple[np.ndarray, Image]:
+        found = record.picture.read()
+        return self.pixels(found), found
 
     def open(self) -> ImageStore:
         """All images as a memory map, made in the cache on first use.
+
+        Raises:
+            UserError: as `prepared`.
+        """
+        return open_images(self.prepared())
+
+    def prepared(self) -> Path:
+        """The prepared folder of `path`, made in the cache on first use.
 
         Raises:
             UserError: `path` is a folder prepared with other fields, or as `prepare`.
         """
         path = self.source_path()
         if (path / "metadata.json").is_file():  # whoever prepared it chose the tolerance then
-            return open_images(self._checked(path))
+            return self._checked(path)
         folder = _cache(path, self.kind, self.recorded())
         if not folder.is_dir():
             try:
@@ -249,18 +269,22 @@ class ImageData(ExampleData):
                 f"{path}: {about['bad']} of {total} records are bad, listed in "
                 f"{folder / 'bad_records.jsonl'}. {tolerance_advice(about['bad'], total)}"
             )
-        return open_images(folder)
+        return folder
 
     def _checked(self, folder: Path) -> Path:
         about = json.loads((folder / "metadata.json").read_text())
         if about.get("kind") != self.kind:
             raise UserError(f"{folder}: holds {about.get('kind')} records, not {self.kind}")
+        if self.captions and not about["captions"]:
+            fix = "prepare it with `biofm data prepare imaging ... --captions True`"
+            raise UserError(f"{folder}: prepared without captions; {fix}")
         for name, value in self.recorded().items():
-            if name not in ("columns", "split") and about[name] != value:
-                there = " ".join(map(str, about[name])) if isinstance(about[name], list) else None
+            there = about[name]
+            if name not in ("columns", "split", "captions") and there != value:
+                words = " ".join(map(str, there)) if isinstance(there, list) else there
                 raise UserError(
-                    f"{folder}: prepared with {name} {there or about[name]}, and data.{name} is "
-                    f"{value}; give --data.{name} {there or about[name]}, or prepare it again"
+                    f"{folder}: prepared with {name} {words}, and data.{name} is {value}; give "
+                    f"--data.{name} {words}, or prepare it again"
                 )
         return folder
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from biofm_jax.array_types import AnyArray
-from biofm_jax.data.api import DataSpec
+from biofm_jax.data.api import DataSpec, Lengths
 from biofm_jax.data.knowledge_graph import KnowledgeGraph, answers_removed, load_graph
 from biofm_jax.data.knowledge_graph_readers import (
     read_drkg,
@@ -109,6 +109,15 @@ class LinkData(DataSpec):
     def max_tokens(self) -> int:
         """Nodes of a row: a fact's two ends and those of its corruptions."""
         return 2 + 2 * self.negatives
+
+    @property
+    def attended(self) -> float:
+        """Neighbours of a node."""
+        return float(self.near)
+
+    def lengths(self) -> Lengths:
+        """Of rows, which are full; `attended` are the neighbours of a node."""
+        return Lengths(self.attended, 1.0)
 
     def shapes(self, rows: int, paired: bool = False) -> LinkBatch:
         """The shapes of a batch of so many facts."""

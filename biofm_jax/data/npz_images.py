@@ -29,9 +29,13 @@ def read_npz(path: Path, member: str = "") -> Image:
     array = npz_array(path, name)
     if int(number) >= len(array):
         raise BadText(f"{name} holds {len(array)} images, none of number {number}", "count from 0")
-    pixels = array[int(number)]
-    colour = pixels.ndim == 4 or (pixels.ndim == 3 and pixels.shape[-1] <= 4)
-    return Image(pixels if colour else pixels[..., None])
+    return Image(array[int(number)] if _coloured(array) else array[int(number)][..., None])
+
+
+def npz_slices(path: Path, member: str) -> int:
+    """Slices of an image; 1 of a flat one. Arguments and errors as of `read_npz`."""
+    array = npz_array(path, member.partition("/")[0])
+    return array.shape[1] if array.ndim + (not _coloured(array)) == 5 else 1
 
 
 def npz_members(path: Path) -> list[tuple[str, str, str]]:
@@ -69,10 +73,15 @@ def npz_array(path: Path, name: str) -> np.ndarray:
     return _load(path, name, path.stat().st_mtime_ns)
 
 
-def _names(path: Path) -> list[str]:
+def _names(path: Path) -> tuple[str, ...]:
+    return _listed(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)
+def _listed(path: Path, changed: int) -> tuple[str, ...]:
     try:
         with zipfile.ZipFile(path) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist()]
+            return tuple(name.removesuffix(".npy") for name in archive.namelist())
     except (OSError, zipfile.BadZipFile) as error:
         raise BadText(f"the NPZ file is cut short or damaged ({error})", "fetch it again") from None
 
@@ -84,6 +93,11 @@ def _load(path: Path, name: str, changed: int) -> np.ndarray:
             return archive[name]
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise BadText(f"array {name!r} is damaged ({error})", "fetch it again") from None
+
+
+def _coloured(array: np.ndarray) -> bool:
+    """Whether the last axis is channels, of (n, h, w, c) or (n, z, h, w, c)."""
+    return array.ndim == 5 or (array.ndim == 4 and array.shape[-1] <= 4)
 
 
 def _label(values: np.ndarray) -> str:

@@ -1,20 +1,48 @@
 """A picture as text: a reference that is the same on every machine, and how to read it."""
 
+import dataclasses
+import functools
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from biofm_jax.data import dicom, dicom_series, nifti, npz_images, raster
 from biofm_jax.data.bad_records import BadText
-from biofm_jax.data.npz_images import read_npz
 from biofm_jax.data.pixels import Image, shown
-from biofm_jax.data.raster import read_raster
+from biofm_jax.data.volumes import cut, one_slice
 from biofm_jax.errors import UserError
 
-Reader = Callable[[Path, str], Image]  # of a file and of what stands behind `#`
-
 RASTER_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-READERS: dict[str, Reader] = {ending: read_raster for ending in RASTER_ENDINGS} | {".npz": read_npz}
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """How files of one kind are read.
+
+    Attributes:
+        read: the image or volume of a file, and of what stands behind `#` before a slice.
+        slices: how many slices it has, from its header where there is one; 1 of a flat image.
+    """
+
+    read: Callable[[Path, str], Image]
+    slices: Callable[[Path, str], int]
+
+
+RASTER = Format(raster.read_raster, lambda path, member: raster.raster_pages(path))
+NPZ = Format(npz_images.read_npz, npz_images.npz_slices)
+NIFTI = Format(nifti.read_nifti, lambda path, member: nifti.nifti_slices(path))
+DICOM = Format(
+    dicom.read_dicom, lambda path, member: dicom.read_elements(path, pixels=False).frames
+)
+SERIES = Format(dicom_series.read_series, dicom_series.series_slices)
+FORMATS: dict[str, Format] = {
+    **{ending: RASTER for ending in RASTER_ENDINGS},
+    **{ending: DICOM for ending in dicom.ENDINGS},
+    **{ending: NIFTI for ending in nifti.ENDINGS},
+    ".npz": NPZ,
+}
 
 
 class Picture(str):
@@ -50,10 +78,15 @@ class Picture(str):
         Raises:
             BadText: the file is absent, damaged or of unknown ending.
         """
-        file, member = self.file, self.partition("#")[2]
+        file = self.file
         if not file.exists():
             raise BadText("there is no such file", "check the name, or drop the record")
-        return reader_of(file)(file, member)
+        member, kind, number = cut(self.partition("#")[2])
+        if not kind:
+            return format_of(file).read(file, member)
+        with _one_volume:
+            volume = _volume(file, member, file.stat().st_mtime_ns)
+        return one_slice(volume, kind, number)
 
     def pixels(self, window: tuple[float, ...] = ()) -> np.ndarray:
         """(h, w, c) or (z, h, w, c), uint8 or uint16, as a viewer shows it; see `pixels.shown`.
@@ -70,17 +103,28 @@ class Picture(str):
 def image_ending(path: Path) -> str:
     """The ending that names the format, lower case; `.gz` stays with what is before it."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    return "".join(suffixes[-2:]) if suffixes[-1:] == [".gz"] else "".join(suffixes[-1:])
+    return "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:])
 
 
-def reader_of(path: Path) -> Reader:
-    """What reads a file, by its ending.
+def format_of(path: Path) -> Format:
+    """How a file is read, by its ending; without one, by its first bytes; a folder is a series.
 
     Raises:
-        BadText: the ending is of no image.
+        BadText: it is no image.
     """
-    try:
-        return READERS[image_ending(path)]
-    except KeyError:
-        known = ", ".join(READERS)
-        raise BadText(f"unknown ending {image_ending(path)!r}", f"rename to {known}") from None
+    if path.is_dir():
+        return SERIES
+    ending = image_ending(path)
+    if ending in FORMATS:
+        return FORMATS[ending]
+    if dicom.is_dicom(path):
+        return DICOM
+    raise BadText(f"unknown ending {ending!r}", f"rename to one of {', '.join(FORMATS)}")
+
+
+_one_volume = threading.Lock()  # slices are read by threads, of the same volume mostly
+
+
+@functools.lru_cache(maxsize=2)
+def _volume(file: Path, member: str, changed: int) -> Image:
+    return format_of(file).read(file, member)

@@ -89,9 +89,7 @@ class RowBuilder:
         starts = self.store.offsets[sequence]
         lengths = self.store.offsets[sequence + 1] - starts
         excess = np.maximum(lengths - self.max_tokens, 0)
-        # As ESM-2 was trained: a window holds cls or eos only where the sequence really begins
-        # or ends (Lin et al. 2023, supplement A.1).
-        starts = starts + _draw(visits, self.seed, 3 + salt, excess + 1)
+        starts = starts + self._shift(visits, excess, salt)
         tokens, segment_ids, positions = fill_rows(
             self.store.ids,
             starts,
@@ -102,6 +100,12 @@ class RowBuilder:
             self.store.vocabulary.pad,
         )
         return Batch(tokens, segment_ids, positions, examples)
+
+    def _shift(self, visits: np.ndarray, excess: np.ndarray, salt: int) -> np.ndarray:
+        """(m,) where the window of a sequence starts that is longer than a row."""
+        # As ESM-2 was trained: a window holds cls or eos only where the sequence really begins
+        # or ends (Lin et al. 2023, supplement A.1).
+        return _draw(visits, self.seed, 3 + salt, excess + 1)
 
 
 class RowStream(Protocol):

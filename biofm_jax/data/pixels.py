@@ -23,12 +23,17 @@ class Image:
         spacing: mm between neighbours along each axis but the last; () where the file says none.
         window: lowest and highest value shown, by the file; () where it says none.
         inverted: the lowest value is shown white (MONOCHROME1).
+        voi: of the shape of `pixels`, float32 in [0, 1]: what the file's own curve shows, where no
+            window does; None as a rule.
+        ras: the axes are the patient's: z to the head, y to the front, x to the right.
     """
 
     pixels: np.ndarray
     spacing: tuple[float, ...] = ()
     window: tuple[float, ...] = ()
     inverted: bool = False
+    voi: np.ndarray | None = None
+    ras: bool = False
 
 
 def shown(image: Image, window: tuple[float, ...] = ()) -> np.ndarray:
@@ -55,16 +60,24 @@ def shown(image: Image, window: tuple[float, ...] = ()) -> np.ndarray:
     low, high = pixels.min(), pixels.max()
     if low == high:
         raise BadText(f"every pixel is {low:g}: zero variance", "drop the image")
-    chosen = window or image.window
-    if not chosen and pixels.dtype == np.uint8:
+    if image.voi is not None and not window:
+        return quantised(1 - image.voi if image.inverted else image.voi, 16)
+    chosen = window or image.window or automatic_window(pixels)
+    if not chosen or (pixels.dtype == np.uint8 and tuple(chosen) == (0, 255)):
         return 255 - pixels if image.inverted else pixels
-    if not chosen:
-        chosen = tuple(np.percentile(pixels, AUTOMATIC))
-        if chosen[0] == chosen[1]:  # nearly all is background
-            chosen = (low, high)
     scaled = (pixels.astype(np.float32) - np.float32(chosen[0])) / np.float32(chosen[1] - chosen[0])
     unit = np.clip(scaled, 0, 1)
     return quantised(1 - unit if image.inverted else unit, 16)
+
+
+def automatic_window(pixels: np.ndarray) -> tuple[float, ...]:
+    """The window of pixels of which none is told; () for 8-bit ones, which stay as they are."""
+    if pixels.dtype == np.uint8:
+        return ()
+    low, high = np.percentile(pixels, AUTOMATIC)
+    if low == high:  # nearly all is background
+        low, high = pixels.min(), pixels.max()
+    return float(low), float(high)
 
 
 def quantised(unit: np.ndarray, bits: int) -> np.ndarray:

@@ -25,7 +25,7 @@ def read_raster(path: Path, member: str = "") -> Image:
 
     Args:
         path: PNG, JPEG, TIFF or BMP.
-        member: page of a TIFF, from 0; empty takes all.
+        member: "".
 
     Raises:
         BadText: the file is empty, cut short or damaged, or its pages differ in size.
@@ -38,14 +38,35 @@ def read_raster(path: Path, member: str = "") -> Image:
             raise BadText("the file is empty", "fetch it again")
         try:
             with Pillow.open(path) as picture:
-                pages = getattr(picture, "n_frames", 1)
-                if pages == 1 or path.suffix.lower() not in TIFF_ENDINGS:
-                    return Image(_pixels(picture))
-                return Image(_chosen(_pages(picture, pages), member))
+                if not _deep_colour(picture):
+                    pages = getattr(picture, "n_frames", 1)
+                    if pages == 1 or path.suffix.lower() not in TIFF_ENDINGS:
+                        return Image(_pixels(picture))
+                    return Image(_pages(picture, pages))
         except UnidentifiedImageError:
             if path.suffix.lower() not in TIFF_ENDINGS:
                 raise
-        return Image(_chosen(_by_tifffile(path), member))
+        return Image(_by_tifffile(path))
+
+
+def raster_pages(path: Path) -> int:
+    """Pages of a TIFF; 1 of any other picture.
+
+    Raises:
+        BadText: as `read_raster`.
+    """
+    from PIL import Image as Pillow
+    from PIL import UnidentifiedImageError
+
+    if path.suffix.lower() not in TIFF_ENDINGS:
+        return 1
+    with _named():
+        try:
+            with Pillow.open(path) as picture:
+                return getattr(picture, "n_frames", 1)
+        except UnidentifiedImageError:
+            values = _by_tifffile(path)
+            return len(values) if values.ndim == 4 else 1
 
 
 @contextlib.contextmanager
@@ -89,6 +110,12 @@ def _pixels(picture) -> np.ndarray:
     return values[..., None] if values.ndim == 2 else values
 
 
+def _deep_colour(picture) -> bool:
+    """Whether it is a TIFF in colour of over 8 bits, of which Pillow would keep 8."""
+    bits = getattr(picture, "tag_v2", {}).get(258, ())  # BitsPerSample
+    return picture.mode == "RGB" and max(bits, default=8) > 8
+
+
 def _pages(picture, count: int) -> np.ndarray:
     """(z, h, w, c) of all pages."""
     found = []
@@ -124,11 +151,3 @@ def _by_tifffile(path: Path) -> np.ndarray:
     if values.ndim not in (3, 4):
         raise BadText(f"it holds an array of shape {values.shape}", "save each image by itself")
     return values[..., :3] if values.shape[-1] == 4 else values
-
-
-def _chosen(pages: np.ndarray, member: str) -> np.ndarray:
-    if not member:
-        return pages
-    if not member.isdigit() or int(member) >= len(pages):
-        raise BadText(f"it has no page {member!r} among {len(pages)}", "count from 0")
-    return pages[int(member)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from biofm_jax.data.api import ExampleData
+from biofm_jax.data.api import ExampleData, Lengths
 from biofm_jax.data.bad_records import tolerance_advice
 from biofm_jax.data.batch import Batch, batch_shapes
 from biofm_jax.data.pipeline import BatchIterator, FixedRows, RowBuilder, ShuffledRows
@@ -95,6 +95,14 @@ class SequenceData(ExampleData):
     def spare_rows(self) -> bool:
         """Published embeddings may have more rows than tokens (ESM C: 64 for 33)."""
         return bool(self.tokenizer_path)
+
+    def lengths(self) -> Lengths:
+        """See `DataSpec`; the records are prepared if that was never done."""
+        taken = np.minimum(self.open().lengths(), self.max_tokens).astype(np.float64)
+        return Lengths(
+            attended=float((taken * taken).sum() / taken.sum()),
+            fill=1.0 if self.pack else float(taken.mean() / self.max_tokens),
+        )
 
     @abc.abstractmethod
     def own_tokenizer(self) -> Tokenizer:

@@ -182,7 +182,7 @@ def _splash_kernel(heads: int, length: int, runs: int, causal: bool, window: int
         mask = splash_attention_mask.CausalMask(shape, shard_count=runs)
     else:
         mask, cuts = splash_attention_mask.FullMask((run, length)), 1
-    block = next(size for size in (512, 384, 256, LANES) if run % size == 0)
+    block = _block(run)
     sizes = splash_attention_kernel.BlockSizes(
         block_q=block,
         block_kv=block,
@@ -198,3 +198,26 @@ def _splash_kernel(heads: int, length: int, runs: int, causal: bool, window: int
         head_shards=1,
         q_seq_shards=cuts,
     )
+
+
+def visited_share(tokens: int, causal: bool, window: int | None) -> float:
+    """Share of a row's pairs of tokens that splash attention computes: whole blocks.
+
+    Args:
+        tokens: of a row.
+        causal: as of `attention`.
+        window: as of `attention`.
+    """
+    block = _block(tokens)
+    count = tokens // block
+    visited = 0
+    for query in range(count):
+        for key in range(count):
+            apart = max(0, (abs(query - key) - 1) * block + 1) if query != key else 0
+            visited += (key <= query or not causal) and apart <= (window or tokens)
+    return visited / count**2
+
+
+def _block(tokens: int) -> int:
+    """The side of a block of pairs; of a row that splash does not take, the row."""
+    return next((size for size in (512, 384, 256, LANES) if tokens % size == 0), tokens)

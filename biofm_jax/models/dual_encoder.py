@@ -4,7 +4,6 @@ arXiv:2103.00020), such as a molecule's graph and its SMILES, or an image and it
 import dataclasses
 import math
 from types import SimpleNamespace
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -82,16 +81,6 @@ class DualEncoderSpec(ModelSpec):
         """Of the first tower."""
         return self.first.positions
 
-    @property
-    def remat(self) -> Literal["none", "attention", "dots", "full"]:
-        """Of the second tower, which may be either kind of model."""
-        return self.second.remat
-
-    @property
-    def compute_dtype(self) -> jnp.dtype:
-        """Of both towers, as JAX knows it."""
-        return self.first.compute_dtype
-
     def check(self, data, mesh) -> None:
         """See `ModelSpec`; the data must be of pairs, each view as its tower reads it."""
         shapes = data.shapes(1)
@@ -159,10 +148,9 @@ class DualEncoderSpec(ModelSpec):
         """The first tower."""
         return self.first, None if params is None else params["first"]
 
-    def replaced(self, **changes) -> "DualEncoderSpec":
-        """With some fields changed in both towers."""
-        towers = (dataclasses.replace(tower, **changes) for tower in (self.first, self.second))
-        return DualEncoderSpec(*towers, self.head)
+    def stacks(self):
+        """See `ModelSpec`."""
+        return {"first": self.first, "second": self.second}
 
     def train_flops(self, attended, predicted=0.0, pooled=0.0) -> float:
         """See `ModelSpec`: for a token of each view, as if they were equally long.
@@ -171,6 +159,17 @@ class DualEncoderSpec(ModelSpec):
         """
         towers = (self.first, self.second)
         return sum(tower.train_flops(attended, predicted, pooled) for tower in towers)
+
+    def places(self, batch) -> int:
+        """See `ModelSpec`: of both views."""
+        return self.first.places(batch) + self.second.places(batch.pair)
+
+    def batch_flops(self, batch, attended, predicted=0.0) -> float:
+        """See `ModelSpec`: each view by its tower, both views attended alike in their rows."""
+        longer = batch.pair.tokens.shape[1] / batch.tokens.shape[1]
+        return self.first.batch_flops(batch, attended, predicted) + self.second.batch_flops(
+            batch.pair, attended * longer, predicted
+        )
 
     def build(self) -> Model:
         """The model's pure functions.

@@ -7,7 +7,6 @@ encoder's last hidden states, and both sides share one table of token embeddings
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 
 from biofm_jax.array_types import Hidden, PyTree
 from biofm_jax.data.batch import Batch
@@ -80,16 +79,6 @@ class EncoderDecoderSpec(ModelSpec):
         """None: neither stack may have it."""
         return None
 
-    @property
-    def remat(self) -> str:
-        """Of the decoder."""
-        return self.decoder.remat
-
-    @property
-    def compute_dtype(self) -> jnp.dtype:
-        """Of both stacks, as JAX knows it."""
-        return self.decoder.compute_dtype
-
     def check(self, data, mesh) -> None:
         """See `ModelSpec`."""
         check_tokens(self, data, mesh)
@@ -98,10 +87,9 @@ class EncoderDecoderSpec(ModelSpec):
         """The encoder."""
         return self.encoder, None if params is None else _of_stack(params, "encoder")
 
-    def replaced(self, **changes) -> "EncoderDecoderSpec":
-        """With some fields changed in both stacks."""
-        stacks = (dataclasses.replace(stack, **changes) for stack in (self.encoder, self.decoder))
-        return EncoderDecoderSpec(*stacks)
+    def stacks(self):
+        """See `ModelSpec`."""
+        return {"encoder": self.encoder, "decoder": self.decoder}
 
     def train_flops(self, attended, predicted=0.0, pooled=0.0) -> float:
         """See `ModelSpec`: for a token that is read and one that is written.

@@ -5,7 +5,6 @@ import dataclasses
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 
 from biofm_jax.errors import UserError
 from biofm_jax.models.api import Model
@@ -83,11 +82,6 @@ class GraphSpec(ModelSpec):
     def out_std(self) -> float:
         """Initial standard deviation of the MLP's second layer."""
         return self.init_std
-
-    @property
-    def compute_dtype(self) -> jnp.dtype:
-        """`dtype` as JAX knows it."""
-        return jnp.dtype(self.dtype)
 
     # What the modules it shares with transformers read.
     norm = "layer"

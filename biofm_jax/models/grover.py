@@ -5,7 +5,6 @@ import dataclasses
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 
 from biofm_jax.models.api import Model
 from biofm_jax.models.attention import Backend
@@ -102,11 +101,6 @@ class GroverSpec(ModelSpec):
     def head_size(self) -> int:
         """Width of one head."""
         return self.width // self.heads
-
-    @property
-    def compute_dtype(self) -> jnp.dtype:
-        """`dtype` as JAX knows it."""
-        return jnp.dtype(self.dtype)
 
     # What checks of an experiment ask of a model that reads tokens.
     positions = None

@@ -4,7 +4,6 @@ import dataclasses
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 
 from biofm_jax.data.api import DataSpec
 from biofm_jax.errors import UserError
@@ -85,11 +84,6 @@ class PairTransformerSpec(ModelSpec):
     def out_std(self) -> float:
         """Initial standard deviation of the projections back into the residual stream."""
         return self.init_std
-
-    @property
-    def compute_dtype(self) -> jnp.dtype:
-        """`dtype` as JAX knows it."""
-        return jnp.dtype(self.dtype)
 
     # What the modules it shares with transformers read.
     norm = "layer"

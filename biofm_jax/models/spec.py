@@ -1,7 +1,10 @@
 """What an experiment asks of its model, whatever the architecture."""
 
 import dataclasses
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, get_args, get_type_hints
+
+import jax.numpy as jnp
 
 from biofm_jax.array_types import PyTree
 from biofm_jax.data.api import DataSpec
@@ -17,12 +20,16 @@ class ModelSpec:
         vocabulary_paths: where an experiment says the number of token ids.
         head: what makes `Outputs.logits`; an objective names the one it needs.
         causal: whether tokens see only what is behind them.
+        dtype: of the computation.
+        head_size: width of a head of attention; None where there is none.
     """
 
     writer: ClassVar[str] = "model"
     vocabulary_paths: ClassVar[tuple[str, ...]] = ("model.vocabulary",)
     head: Any = None
     causal: bool = False
+    dtype: str = "float32"
+    head_size: int | None = None
 
     def build(self) -> Model:
         """The model's pure functions."""
@@ -57,9 +64,54 @@ class ModelSpec:
         """
         return self, params
 
+    def stacks(self) -> Mapping[str, "ModelSpec"]:
+        """The models it is made of, by the names of its fields; empty where it is one itself."""
+        return {}
+
     def replaced(self, **changes) -> "ModelSpec":
         """The spec with some fields changed, in each of its stacks."""
-        return dataclasses.replace(self, **changes)
+        parts = {name: stack.replaced(**changes) for name, stack in self.stacks().items()}
+        return dataclasses.replace(self, **(parts or changes))
+
+    def policies(self) -> tuple[str, ...]:
+        """What `remat` may be, in all of its stacks; empty where there is no choice."""
+        if parts := [stack.policies() for stack in self.stacks().values()]:
+            return tuple(name for name in parts[0] if all(name in part for part in parts))
+        return get_args(get_type_hints(type(self)).get("remat"))
+
+    @property
+    def remat(self) -> str:
+        """What the backward pass computes again; of several stacks, in the last."""
+        return [*self.stacks().values()][-1].remat if self.stacks() else "none"
+
+    @property
+    def compute_dtype(self) -> jnp.dtype:
+        """`dtype` as JAX knows it; of several stacks, in the last."""
+        last = [*self.stacks().values()][-1:]
+        return last[0].compute_dtype if last else jnp.dtype(self.dtype)
+
+    def visited_share(self, tokens: int) -> float:
+        """Share of a row's pairs of tokens that splash attention computes.
+
+        Args:
+            tokens: of a row.
+        """
+        return 1.0
+
+    def places(self, batch: Any) -> int:
+        """Tokens that the model makes of a batch, padding too; `batch` as of `batch_flops`."""
+        return batch.tokens.size
+
+    def batch_flops(self, batch: Any, attended: float, predicted: float = 0.0) -> float:
+        """FLOPs of forward and backward pass of a batch that is read once.
+
+        Args:
+            batch: shapes, as of `DataSpec.shapes`.
+            attended: as of `train_flops`, of the batch's tokens.
+            predicted: as of `train_flops`.
+        """
+        tokens = batch.tokens.size
+        return tokens * self.train_flops(attended, predicted, batch.examples.size / tokens)
 
     def train_flops(self, attended: float, predicted: float = 0.0, pooled: float = 0.0) -> float:
         """FLOPs of forward and backward pass for one token; see `flops.py`.

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from biofm_jax.data.batch import Batch
 from biofm_jax.models.api import Model
 from biofm_jax.models.attention import Backend
+from biofm_jax.models.attention_fused import visited_share
 from biofm_jax.models.checks import check_spec
 from biofm_jax.models.embedding import Embedding, TokenDropout
 from biofm_jax.models.flops import transformer_flops
@@ -158,11 +159,6 @@ class TransformerSpec(ModelSpec):
         """Initial standard deviation of the projections back into the residual stream."""
         return self.init_std / (2 * self.layers) ** 0.5 if self.init_by_depth else self.init_std
 
-    @property
-    def compute_dtype(self) -> jnp.dtype:
-        """`dtype` as JAX knows it."""
-        return jnp.dtype(self.dtype)
-
     def embedding(self) -> nn.Module:
         """What makes the first hidden states of a batch, with the keys of dropout."""
         return Embedding(self)
@@ -179,6 +175,10 @@ class TransformerSpec(ModelSpec):
     def train_flops(self, attended, predicted=0.0, pooled=0.0) -> float:
         """See `ModelSpec`."""
         return transformer_flops(self, attended, predicted, pooled)
+
+    def visited_share(self, tokens) -> float:
+        """See `ModelSpec`."""
+        return visited_share(tokens, self.causal, self.window)
 
     def build(self) -> Model:
         """The model's pure functions.

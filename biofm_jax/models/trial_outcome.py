@@ -106,9 +106,18 @@ class TrialOutcomeSpec(ModelSpec):
                 f"{count} nodes; set --model.nodes {count} or more"
             )
 
+    def stacks(self):
+        """See `ModelSpec`."""
+        return {name: getattr(self, name) for name in ENCODERS}
+
     def train_flops(self, attended, predicted=0.0, pooled=0.0) -> float:
         """See `ModelSpec`: for a word of the criteria; only their encoder is counted."""
         return self.criteria.train_flops(attended)
+
+    def batch_flops(self, batch, attended, predicted=0.0) -> float:
+        """See `ModelSpec`: of both encoders."""
+        atoms = self.molecule.batch_flops(batch.molecules, attended)
+        return atoms + self.criteria.batch_flops(batch.criteria, attended)
 
     def build(self) -> Model:
         """The pure functions.

@@ -113,6 +113,10 @@ class VisionSpec(TransformerSpec):
             )
         check_view(self, images.shape, mesh, self.writer)
 
+    def places(self, batch) -> int:
+        """See `ModelSpec`."""
+        return batch.tokens.size * (self.tokens if batch.tokens.shape[1] == 1 else 1)
+
     def train_flops(self, attended, predicted=0.0, pooled=0.0) -> float:
         """See `ModelSpec`: for an image, which the pipeline counts as one token."""
         tokens = self.tokens

@@ -67,6 +67,8 @@ class ObjectiveSpec:
     head: str  # the model head it needs: "LanguageHead", "ProjectionHead", "PredictionHead"
     causal: bool | None = None  # whether the model must be causal; None: either
     views: int = 0  # random views of each record that the data must keep
+    passes: int = 1  # times that a step runs the model over each view in a batch
+    predicted: float = 1.0  # share of the tokens whose logits it asks a language head for
 
     def build(self, vocabulary: Vocabulary | None) -> Objective:
         """The pure functions of this objective for the data's vocabulary."""

@@ -38,6 +38,11 @@ class ContextMotif(ObjectiveSpec):
 
     head = "ContextMotifHead"
 
+    @property
+    def predicted(self) -> float:
+        """See `ObjectiveSpec`."""
+        return self.rate
+
     def build(self, vocabulary: Vocabulary | None) -> Objective:
         """The objective for a vocabulary of atoms.
 

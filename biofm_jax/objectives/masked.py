@@ -36,6 +36,11 @@ class MaskedLM(ObjectiveSpec):
     head = "LanguageHead"
     causal = False
 
+    @property
+    def predicted(self) -> float:
+        """See `ObjectiveSpec`."""
+        return self.rate
+
     def build(self, vocabulary: Vocabulary) -> Objective:
         """The objective for a vocabulary.
 

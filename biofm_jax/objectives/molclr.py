@@ -36,6 +36,7 @@ class MolCLR(ObjectiveSpec):
     temperature: float = 0.1
 
     head = "ProjectionHead"
+    passes = 2
 
     def build(self, vocabulary: Vocabulary) -> Objective:
         """The objective for a vocabulary of atoms.

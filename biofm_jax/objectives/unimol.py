@@ -52,6 +52,11 @@ class UniMol(ObjectiveSpec):
     head = "LanguageHead"
     causal = False
 
+    @property
+    def predicted(self) -> float:
+        """See `ObjectiveSpec`."""
+        return self.rate
+
     def check(self, model, data) -> None:
         """See `ObjectiveSpec`; the model must have the heads of coordinates and distances.
 

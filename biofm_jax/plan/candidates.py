@@ -2,21 +2,21 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import get_args, get_type_hints
 
 import jax
 
 from biofm_jax.errors import UserError
 from biofm_jax.experiment import Experiment
-from biofm_jax.models.transformer import TransformerSpec
-from biofm_jax.plan.memory import USABLE, guessed_temporaries
+from biofm_jax.models.spec import ModelSpec
+from biofm_jax.plan.activations import guessed_temporaries
+from biofm_jax.plan.memory import USABLE
 from biofm_jax.plan.roofline import least_sent
 from biofm_jax.plan.topology import Topology
+from biofm_jax.plan.weights import weights
 from biofm_jax.sweep.budget import step_tokens, token_flops
 from biofm_jax.train.mesh import AXES, MeshSpec, abstract_mesh
 from biofm_jax.train.step import Program
 
-REMAT = get_args(get_type_hints(TransformerSpec)["remat"])
 # FLOPs over those without rematerialisation, roughly: all that is made again in the backward pass.
 AGAIN = {"none": 1.0, "dots": 1.03, "attention": 1.12, "full": 1.33}
 # Splitting heads over more chips than this sends more than it saves.
@@ -63,8 +63,7 @@ class Candidate:
         if self.experiment.loop.batch_size != base.loop.batch_size:
             changed.append(f"--loop.batch_size {self.experiment.loop.batch_size}")
         if self.experiment.model.remat != base.model.remat:
-            names = [f.name for f in dataclasses.fields(base.model)]
-            stacks = [""] if "remat" in names else ["encoder.", "decoder."]
+            stacks = [f"{name}." for name in base.model.stacks()] or [""]
             changed += [f"--model.{s}remat {self.experiment.model.remat}" for s in stacks]
         return " ".join(changed)
 
@@ -96,7 +95,7 @@ class Candidates:
                 rows = -(-rows // shards) * shards
             accumulate = 1
             while accumulate <= rows // shards:
-                for remat in REMAT:
+                for model in self._models():
                     loop = dataclasses.replace(
                         self.experiment.loop, accumulate=accumulate, batch_size=rows
                     )
@@ -104,7 +103,7 @@ class Candidates:
                         self.experiment,
                         mesh=mesh,
                         loop=loop,
-                        model=self.experiment.model.replaced(remat=remat),
+                        model=model,
                     )
                     try:
                         changed.check(topology.chips)
@@ -112,6 +111,11 @@ class Candidates:
                         continue
                     yield self.judged(changed, topology)
                 accumulate *= 2
+
+    def _models(self) -> list[ModelSpec]:
+        """The model with every policy of rematerialisation that it has."""
+        model = self.experiment.model
+        return [model.replaced(remat=policy) for policy in model.policies()] or [model]
 
     def _meshes(self, chips: int) -> Iterator[MeshSpec]:
         context = self.experiment.mesh.context
@@ -126,13 +130,13 @@ class Candidates:
         """A candidate with its guesses."""
         sizes = experiment.mesh.sizes(topology.chips)
         params, state, axes = self._shapes()
-        shards = sizes[1] * sizes[2]
+        parameters, chip = [*weights(sizes, params, axes)], topology.chip
         count = sum(leaf.size for leaf in jax.tree.leaves(params))
-        held = state / shards + guessed_temporaries(experiment, sizes, count)
-        chip = topology.chip
+        held = state / count * sum(weight.on_chip() for weight in parameters)
+        held += guessed_temporaries(experiment, sizes, parameters, "tpu")
         flops = token_flops(experiment, self.document) * step_tokens(experiment)
         seconds = flops * AGAIN[experiment.model.remat] / topology.chips / chip.flops
-        least = least_sent(experiment, sizes, params, axes)
+        least = least_sent(experiment, sizes, parameters)
         return Candidate(experiment, topology, held, seconds + sum(least.values()) / chip.link_rate)
 
     def _shapes(self) -> tuple:

@@ -10,7 +10,6 @@ import time
 
 import jax
 
-from biofm_jax.errors import UserError
 from biofm_jax.experiment import Experiment
 from biofm_jax.files import write_whole
 from biofm_jax.plan.memory import Memory, argument_bytes, memory_of, refused_memory
@@ -40,11 +39,9 @@ def compile_step(experiment: Experiment, topology: Topology) -> tuple[Compiled, 
     """Trace and compile the step that `biofm train` would run on that topology.
 
     Raises:
-        UserError: as `Experiment.check` and `Topology.devices`; data without tokens.
+        UserError: as `Experiment.check` and `Topology.devices`.
         jax.errors.JaxRuntimeError: the compiler failed for another reason than memory.
     """
-    if experiment.data.vocabulary is None:
-        raise UserError(f"a plan counts tokens, and {type(experiment.data).__name__} has none")
     experiment.check(topology.chips)
     began = time.process_time()
     mesh, shapes = experiment.mesh.build(topology.devices()), experiment.shapes()

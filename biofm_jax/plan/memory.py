@@ -1,4 +1,4 @@
-"""Memory of a chip: what a compiled step takes, and a guess before it is compiled."""
+"""Memory of a chip: what a compiled step takes."""
 
 import dataclasses
 import math
@@ -6,18 +6,11 @@ import re
 
 import jax
 
-from biofm_jax.experiment import Experiment
-from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
-from biofm_jax.models.heads import LanguageHead
-from biofm_jax.models.transformer import TransformerSpec
-from biofm_jax.objectives.masked import MaskedLM
 from biofm_jax.train.placement import batch_shardings
 from biofm_jax.train.step import Program
 
 # A plan fits where this share of the HBM holds it: the runtime and the fragments take the rest.
 USABLE = 0.9
-# The lanes of a TPU: a head's width is padded to them where attention keeps it.
-LANES = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,50 +98,3 @@ def argument_bytes(program: Program, mesh, batch) -> int:
         math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf, sharding in pairs
     )
-
-
-def guessed_temporaries(experiment: Experiment, sizes: tuple, parameters: int) -> int:
-    """Temporary bytes on one chip by a rule of thumb, to decide what is worth compiling.
-
-    Kept are what the rematerialisation policy keeps of every layer, four times all of the layer
-    at work, the logits, a float32 gradient, the parameters in the compute dtype, and two gathered
-    layers.
-
-    Args:
-        experiment: the run.
-        sizes: of the mesh axes.
-        parameters: of the model.
-    """
-    data, fsdp, tensor, context = sizes
-    loop, spec = experiment.loop, experiment.model
-    views = 2 if experiment.objective.views else 1
-    tokens = experiment.data.max_tokens / context
-    tokens *= views * loop.batch_size / loop.accumulate / (data * fsdp)
-    both = isinstance(spec, EncoderDecoderSpec)
-    stacks = (spec.encoder, spec.decoder) if both else (spec,)
-    layers = sum(stack.layers for stack in stacks)
-    kept = sum(stack.layers * _kept(stack, tensor) for stack in stacks)
-    working = max(4 * _kept(stack, tensor, "none") for stack in stacks)
-    itemsize = spec.compute_dtype.itemsize
-    activations = tokens * spec.width * itemsize * (kept + working)
-    predicted = experiment.objective.rate if isinstance(experiment.objective, MaskedLM) else 1.0
-    logits = tokens * predicted * spec.vocabulary * 8 if isinstance(spec.head, LanguageHead) else 0
-    shards = fsdp * tensor
-    gradients = (8.0 if loop.accumulate > 1 else 4.0) * parameters / shards
-    copied = itemsize * parameters * (1 / shards + 2 / layers / tensor)
-    return int(activations + logits + gradients + copied)
-
-
-def _kept(spec: TransformerSpec, tensor: int, remat: str = "") -> float:
-    """Arrays of (tokens, width) that one layer keeps for the backward pass."""
-    padded = max(1.0, LANES / spec.head_size)
-    heads = (spec.heads + 2 * spec.key_heads) * spec.head_size / spec.width / tensor
-    hidden = (2 if spec.gated else 1) * spec.hidden_width / spec.width / tensor
-    match remat or spec.remat:
-        case "full":
-            return 1.0
-        case "dots":
-            return 2.0 + heads * padded + hidden
-        case "attention":
-            return 6.0 + 2 * hidden
-    return 5.0 + 1.5 * heads * padded + 2 * hidden

@@ -9,10 +9,11 @@ from biofm_jax.plan.compiling import compile_step
 from biofm_jax.plan.counting import Counts, count
 from biofm_jax.plan.hlo import parse
 from biofm_jax.plan.memory import Memory
-from biofm_jax.plan.pairs import pair_flops
-from biofm_jax.plan.roofline import Roofline, least_sent, roofline, visited_share
+from biofm_jax.plan.pairs import pairs_of
+from biofm_jax.plan.roofline import Roofline, least_sent, roofline
 from biofm_jax.plan.topology import Topology
-from biofm_jax.sweep.budget import document_lengths, step_tokens, token_flops
+from biofm_jax.plan.weights import weights
+from biofm_jax.sweep.budget import step_tokens, token_flops
 from biofm_jax.train.mesh import AXES
 
 
@@ -61,7 +62,7 @@ class Plan:
     @property
     def pair_flops(self) -> float:
         """Of a chip's FLOPs those that compare all examples of the batch."""
-        return pair_flops(self.experiment, self.sizes)
+        return pairs_of(self.experiment).chip_flops(self.sizes)
 
     @property
     def mesh(self) -> str:
@@ -143,12 +144,13 @@ def make_plan(experiment: Experiment, topology: Topology, document: float | None
     compiled, program = compile_step(experiment, topology)
     sizes = experiment.mesh.sizes(topology.chips)
     params = program.shapes.params
+    parameters = [*weights(sizes, params, experiment.model.build().axes(params))]
     if document is None:
-        data = experiment.data
-        document = document_lengths(data).attended if data.path else float(data.max_tokens)
+        lengths = experiment.data.lengths() if experiment.data.path else None
+        document = experiment.data.attended if lengths is None else lengths.attended
     counts = time = None
     if compiled.text:
-        share = visited_share(experiment.model, experiment.data.max_tokens)
+        share = experiment.model.visited_share(experiment.data.max_tokens)
         counts = count(parse(compiled.text), sizes, share)
     if counts is not None and topology.chip is not None:
         sent = sum(counts.sent().values())
@@ -162,7 +164,7 @@ def make_plan(experiment: Experiment, topology: Topology, document: float | None
         model_flops=token_flops(experiment, document) * step_tokens(experiment),
         memory=compiled.memory,
         counts=counts,
-        least=least_sent(experiment, sizes, params, experiment.model.build().axes(params)),
+        least=least_sent(experiment, sizes, parameters),
         time=time,
         seconds=compiled.seconds,
     )

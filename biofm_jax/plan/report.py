@@ -1,8 +1,8 @@
 """A plan in rows of tables and in words."""
 
+from biofm_jax.plan.activations import LANES
 from biofm_jax.plan.candidates import Candidate
 from biofm_jax.plan.chips import GIB
-from biofm_jax.plan.memory import LANES
 from biofm_jax.plan.planning import Plan
 
 # A chip that sends more than this over the least is worth a word (goal: 1.05 for fsdp, 1.4 for
@@ -14,17 +14,19 @@ def summary(plan: Plan) -> dict[str, str]:
     """The plan, one figure a row."""
     memory, topology = plan.memory, plan.topology
     loop, data = plan.experiment.loop, plan.experiment.data
+    unit = data.unit
     rows = {
         "topology": f"{topology.name}, {topology.chips} "
         + ("simulated devices" if topology.chip is None else "chips"),
         "mesh": plan.mesh,
-        "batch": f"{loop.batch_size:,} rows x {data.max_tokens:,} tokens, {plan.tokens:,} a step"
+        "batch": f"{loop.batch_size:,} rows x {data.max_tokens:,} {unit}, "
+        f"{plan.tokens:,} a step"
         + (f", in {loop.accumulate} microbatches" if loop.accumulate > 1 else ""),
         "parameters": f"{plan.parameters:,}",
         "state and batch": f"{_gib(memory.arguments)} a chip",
         "temporaries": f"{_gib(memory.temporaries)} a chip (remat {plan.experiment.model.remat})",
         "memory": _memory(plan),
-        "model FLOPs": f"{plan.model_flops:.3e} a step, documents of {plan.attended:,.0f} tokens",
+        "model FLOPs": f"{plan.model_flops:.3e} a step, documents of {plan.attended:,.0f} {unit}",
     }
     if plan.counts is not None:
         rows["compiled FLOPs"] = (
@@ -39,7 +41,7 @@ def summary(plan: Plan) -> dict[str, str]:
             f"compute {_ms(time.compute)}, HBM {_ms(time.memory)}, network {_ms(time.network)}"
         )
         rows["step"] = f"{_ms(time.best)} if all overlaps, {_ms(time.sum)} if nothing does"
-        rows["tokens/s"] = f"{worst['tokens_per_second']:,.0f} to {best['tokens_per_second']:,.0f}"
+        rows[f"{unit}/s"] = f"{worst['tokens_per_second']:,.0f} to {best['tokens_per_second']:,.0f}"
         rows["MFU"] = f"{worst['mfu']:.0%} to {best['mfu']:.0%}"
         rows[f"{loop.steps:,} steps"] = (
             f"{best['hours']:,.1f} to {worst['hours']:,.1f} hours, "
@@ -98,8 +100,9 @@ def advice(plan: Plan, nearest: tuple[Candidate, Plan] | None = None) -> list[st
         lines.append("there is an all-to-all: a sharding is changed in the middle of the step")
     if plan.counts.unknown:
         lines.append(f"FLOPs not counted: {', '.join(plan.counts.unknown[:3])}")
-    head = getattr(plan.experiment.model, "head_size", LANES)
-    if plan.topology.chip and head < LANES:
+    model = plan.experiment.model
+    heads = (stack.head_size or LANES for stack in [*model.stacks().values()] or [model])
+    if plan.topology.chip and (head := min(heads)) < LANES:
         lines.append(
             f"heads of {head} fill {head} of {LANES} lanes: attention takes more memory and time "
             "than its FLOPs tell"

@@ -1,14 +1,12 @@
 """The time of a step by the peaks of its chip, and the least that a mesh must send."""
 
 import dataclasses
-
-import jax
+from collections.abc import Sequence
 
 from biofm_jax.experiment import Experiment
-from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
-from biofm_jax.models.transformer import TransformerSpec
 from biofm_jax.plan.chips import Chip
-from biofm_jax.plan.pairs import least_pair_bytes
+from biofm_jax.plan.pairs import pairs_of
+from biofm_jax.plan.weights import Weight
 from biofm_jax.train.mesh import AXES
 
 
@@ -51,72 +49,44 @@ def roofline(chip: Chip, flops: float, memory_bytes: float, sent_bytes: float) -
     )
 
 
-def least_sent(experiment: Experiment, sizes: tuple, params, axes) -> dict[str, float]:
+def least_sent(
+    experiment: Experiment, sizes: tuple[int, ...], parameters: Sequence[Weight]
+) -> dict[str, float]:
     """Bytes that one chip must send in a step, by mesh axis.
 
     - fsdp: two all-gathers of the parameters and one reduce-scatter of their gradients in the
       compute dtype (ZeRO-3, Rajbhandari et al. 2020, arXiv 1910.02054); the gathers again for
       each microbatch.
-    - data: one all-reduce of the gradients.
-    - tensor: of each layer four all-reduces of its activations (Shoeybi et al. 2019, arXiv
-      1909.08053, section 3), six where it looks across to an encoder.
+    - data: one all-reduce of the gradients; over data and fsdp, of what fsdp does not cut.
+    - tensor: two all-reduces of the activations for each weight that sums over what is cut
+      (Shoeybi et al. 2019, arXiv 1909.08053, section 3): four for a layer, six where it looks
+      across to an encoder. Where none sums, what they make is gathered instead.
     - where every example is compared with every other: the embeddings, over data and fsdp.
 
     Args:
         experiment: the run.
         sizes: of the mesh axes, in the order of `AXES`.
-        params: tree of the parameters' shapes.
-        axes: tree of the logical names of their axes.
+        parameters: on that mesh.
     """
     data, fsdp, tensor, context = sizes
-    loop, spec = experiment.loop, experiment.model
-    itemsize = spec.compute_dtype.itemsize
-    named = zip(
-        jax.tree.leaves(params),
-        jax.tree.leaves(axes, is_leaf=lambda x: isinstance(x, tuple)),
-        strict=True,
-    )
-    whole = scattered = 0.0
-    for leaf, names in named:
-        split = tensor if {"heads", "mlp", "vocab"} & set(names) else 1
-        whole += leaf.size / split
-        scattered += leaf.size / split if "embed" in names else 0.0
-    views = 2 if experiment.objective.views else 1
-    tokens = views * loop.batch_size * experiment.data.max_tokens / (data * fsdp * context)
-    if isinstance(spec, EncoderDecoderSpec):
-        reductions = 4 * spec.encoder.layers + 6 * spec.decoder.layers
-    else:
-        reductions = 4 * spec.layers
+    loop, itemsize = experiment.loop, experiment.model.compute_dtype.itemsize
+    scattered = sum(w.on_chip("tensor") for w in parameters if w.parts("fsdp") > 1)
+    whole = sum(w.on_chip("tensor") for w in parameters if w.parts("fsdp") == 1)
+    cut = [w for w in parameters if w.parts("tensor") > 1 and "vocab" not in w.names]
+    closing = [w for w in cut if w.reduces] or cut
+    reduced = sum(w.along("layers") * w.along("embed") for w in closing)
+    views = max(1, experiment.objective.views) * experiment.objective.passes
+    tokens = views * experiment.model.places(experiment.shapes()) / (data * fsdp * context)
 
     def ring(members: int) -> float:
         return (members - 1) / members
 
     least = {
-        "data": 2 * ring(data) * itemsize * (whole - scattered + scattered / fsdp),
+        "data": 2 * ring(data) * itemsize * scattered / fsdp,
         "fsdp": (2 * loop.accumulate + 1) * ring(fsdp) * itemsize * scattered,
-        "tensor": 2 * ring(tensor) * reductions * tokens * spec.width * itemsize,
+        "tensor": 4 * ring(tensor) * reduced * tokens * itemsize,
     }
     rows = "+".join(axis for axis, n in zip(AXES[:2], sizes[:2], strict=True) if n > 1)
-    least[rows] = least.get(rows, 0.0) + least_pair_bytes(experiment, sizes)
+    joint = 2 * ring(data * fsdp) * itemsize * whole + pairs_of(experiment).least_sent(sizes)
+    least[rows] = least.get(rows, 0.0) + joint
     return {axis: bytes_sent for axis, bytes_sent in least.items() if bytes_sent}
-
-
-def visited_share(spec, tokens: int) -> float:
-    """Share of a row's pairs that splash attention computes, by blocks of 512 or fewer.
-
-    Args:
-        spec: the model.
-        tokens: of a row.
-    """
-    if not isinstance(spec, TransformerSpec):
-        return 1.0
-    block = next((size for size in (512, 384, 256, 128) if tokens % size == 0), tokens)
-    count = tokens // block
-    window = tokens if spec.window is None else spec.window
-    visited = 0
-    for query in range(count):
-        for key in range(count):
-            behind = key <= query if spec.causal else True
-            apart = max(0, (abs(query - key) - 1) * block + 1) if query != key else 0
-            visited += behind and apart <= window
-    return visited / count**2

@@ -4,49 +4,23 @@ import dataclasses
 import functools
 from typing import Literal
 
-import numpy as np
-
-from biofm_jax.data.api import DataSpec
-from biofm_jax.data.links import LinkData
-from biofm_jax.data.sequence import SequenceData
+from biofm_jax.data.api import DataSpec, Lengths
 from biofm_jax.errors import UserError
 from biofm_jax.experiment import Experiment
-from biofm_jax.objectives.masked import MaskedLM
 
 Match = Literal["none", "tokens", "flops"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Lengths:
-    """How long the documents of a data set are, in tokens of a row.
-
-    Attributes:
-        attended: length of the document that a token stands in, the mean over tokens.
-        fill: share of a row that is no padding; packed rows are taken as full.
-    """
-
-    attended: float
-    fill: float
 
 
 @functools.cache
 def document_lengths(data: DataSpec) -> Lengths:
     """Read the lengths of a data set; it is prepared if that was never done.
 
-    Of the facts of a graph, whose rows are full, `attended` are the neighbours of a node.
-
     Raises:
         UserError: as `DataSpec.open`; data whose rows nobody has counted yet.
     """
-    if isinstance(data, LinkData):
-        return Lengths(float(data.near), 1.0)
-    if not isinstance(data, SequenceData):
+    if (found := data.lengths()) is None:
         raise UserError(f"the cost of rows of {type(data).__name__} is not counted")
-    taken = np.minimum(data.open().lengths(), data.max_tokens).astype(np.float64)
-    return Lengths(
-        attended=float((taken * taken).sum() / taken.sum()),
-        fill=1.0 if data.pack else float(taken.mean() / data.max_tokens),
-    )
+    return found
 
 
 def step_tokens(experiment: Experiment) -> int:
@@ -63,11 +37,10 @@ def token_flops(experiment: Experiment, attended: float | None = None) -> float:
         attended: mean length of the document a token stands in; None: read from the data.
     """
     data, objective = experiment.data, experiment.objective
-    return experiment.model.train_flops(
-        document_lengths(data).attended if attended is None else attended,
-        predicted=objective.rate if isinstance(objective, MaskedLM) else 1.0,
-        pooled=data.shapes(1).examples.shape[1] / data.max_tokens,
-    )
+    attended = document_lengths(data).attended if attended is None else attended
+    row = data.shapes(1)
+    whole = experiment.model.batch_flops(row, attended, objective.predicted)
+    return objective.passes * whole / row.tokens.size
 
 
 @dataclasses.dataclass(frozen=True)
