@@ -105,13 +105,7 @@ class VisionSpec(TransformerSpec):
 
     def check(self, data, mesh) -> None:
         """See `ModelSpec`; the data must have images of the model's size."""
-        images = data.shapes(1).images
-        if images is None:
-            raise UserError(
-                f"{type(self).__name__} reads images, and {type(data).__name__} has none; set "
-                "data=ImageData(...), or another model"
-            )
-        check_view(self, images.shape, mesh, self.writer)
+        check_image_data(self, data, mesh, self.writer)
 
     def places(self, batch) -> int:
         """See `ModelSpec`."""
@@ -145,6 +139,27 @@ class VisionSpec(TransformerSpec):
             return jax.tree.map(lambda _, leaf: leaf, params, names)
 
         return Model(init, apply, axes, self)
+
+
+def check_image_data(spec: VisionSpec, data, mesh: tuple[int, int, int, int], writer: str) -> None:
+    """Refuse data without images of the model's size, and a mesh that cannot cut the model.
+
+    Args:
+        spec: the model.
+        data: the experiment's, not opened.
+        mesh: sizes of data, fsdp, tensor and context.
+        writer: the part of the experiment that has the model.
+
+    Raises:
+        UserError: names the fields.
+    """
+    images = data.shapes(1).images
+    if images is None:
+        raise UserError(
+            f"{type(spec).__name__} reads images, and {type(data).__name__} has none; set "
+            "data=ImageData(...), or another model"
+        )
+    check_view(spec, images.shape, mesh, writer)
 
 
 def check_view(

@@ -14,7 +14,7 @@ from biofm_jax.plan.roofline import least_sent
 from biofm_jax.plan.topology import Topology
 from biofm_jax.plan.weights import weights
 from biofm_jax.sweep.budget import step_tokens, token_flops
-from biofm_jax.train.mesh import AXES, MeshSpec, abstract_mesh
+from biofm_jax.train.mesh import AXES, MeshSpec, abstract_mesh, parameter_shardings
 from biofm_jax.train.step import Program
 
 # FLOPs over those without rematerialisation, roughly: all that is made again in the backward pass.
@@ -107,9 +107,10 @@ class Candidates:
                     )
                     try:
                         changed.check(topology.chips)
+                        candidate = self.judged(changed, topology)
                     except UserError:
                         continue
-                    yield self.judged(changed, topology)
+                    yield candidate
                 accumulate *= 2
 
     def _models(self) -> list[ModelSpec]:
@@ -127,9 +128,14 @@ class Candidates:
                     yield MeshSpec(data=rest, fsdp=fsdp, tensor=tensor, context=context)
 
     def judged(self, experiment: Experiment, topology: Topology) -> Candidate:
-        """A candidate with its guesses."""
+        """A candidate with its guesses.
+
+        Raises:
+            UserError: the mesh does not divide the model's parameters.
+        """
         sizes = experiment.mesh.sizes(topology.chips)
         params, state, axes = self._shapes()
+        parameter_shardings(abstract_mesh(sizes), axes, params)
         parameters, chip = [*weights(sizes, params, axes)], topology.chip
         count = sum(leaf.size for leaf in jax.tree.leaves(params))
         held = state / count * sum(weight.on_chip() for weight in parameters)

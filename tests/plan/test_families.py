@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from biofm_jax.data.imaging import ImageData
+from biofm_jax.errors import UserError
 from biofm_jax.experiment import Experiment, load_experiment
 from biofm_jax.models.vision import VisionSpec
 from biofm_jax.objectives.api import Loss, Objective, ObjectiveSpec
@@ -50,6 +51,16 @@ def test_every_family_is_guessed_before_it_is_compiled(path):
         changed = base.model.replaced(remat=policy)
         stacks = [*changed.stacks().values()] or [changed]
         assert {stack.remat for stack in stacks} == {changed.remat} == {policy}
+
+
+def test_a_mesh_that_does_not_divide_the_parameters_is_no_candidate():
+    base = load_experiment(f"{ROOT}/drug_discovery/txgnn_link_prediction.py")
+    judge, topology = Candidates(base, base.data.attended), parse_topology("v5e-8")
+    cut = dataclasses.replace(base, mesh=MeshSpec(data=4, tensor=2))
+    with pytest.raises(UserError, match="does not divide vocab 47031"):
+        judge.judged(cut, topology)
+    meshes = [way.experiment.mesh for way in judge.all(topology)]
+    assert meshes and all(mesh.tensor == 1 or mesh.fsdp > 1 for mesh in meshes)
 
 
 def test_a_kept_layer_is_one_array_of_the_stream():
