@@ -16,6 +16,7 @@ from biofm_jax.errors import UserError
 from biofm_jax.evaluate.baselines_affinity import AFFINITY_BASELINES
 from biofm_jax.evaluate.baselines_descriptors import DESCRIPTOR_BASELINES
 from biofm_jax.evaluate.baselines_graph import GRAPH_BASELINES
+from biofm_jax.evaluate.baselines_imaging import IMAGE_BASELINES
 from biofm_jax.evaluate.baselines_residue import RESIDUE_BASELINES
 from biofm_jax.evaluate.baselines_text import TEXT_BASELINES
 from biofm_jax.evaluate.baselines_variants import VARIANT_BASELINES
@@ -147,6 +148,7 @@ BASELINES: dict[str, Adapter] = {
     **AFFINITY_BASELINES,
     **TEXT_BASELINES,
     **GRAPH_BASELINES,
+    **IMAGE_BASELINES,
     **RESIDUE_BASELINES,
     **VARIANT_BASELINES,
 }

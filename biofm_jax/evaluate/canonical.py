@@ -1,8 +1,12 @@
 """One way to write an item, by modality: two items are the same if their canonical forms are."""
 
 import functools
+import hashlib
 from collections.abc import Callable
 
+import numpy as np
+
+from biofm_jax.data.pictures import Picture
 from biofm_jax.evaluate.molecules import parse, require_rdkit
 
 _COMPLEMENT = str.maketrans("ACGTRYKMBDHV", "TGCAYRMKVHDB")  # IUPAC; S, W and N are their own
@@ -59,6 +63,22 @@ def canonical_pair(text: str) -> str:
     return f"{_smiles_once(smiles)} {canonical_protein(protein)}"
 
 
+def canonical_picture(text: str) -> str:
+    """A hash of the pixels, the same for a picture that is turned or mirrored.
+
+    Raises:
+        UserError: the picture cannot be read; the message names it.
+    """
+    if not isinstance(text, Picture):
+        return text
+    pixels = text.pixels()
+    forms = []
+    for mirrored in (pixels, pixels[:, ::-1]) if pixels.ndim == 3 else ():
+        forms += [np.rot90(mirrored, turns) for turns in range(4)]
+    shaped = (repr(form.shape).encode() + form.tobytes() for form in forms or [pixels])
+    return min(hashlib.sha256(each).hexdigest() for each in shaped)
+
+
 # Form and its name as printed; a modality that is not here is compared as it is written.
 CANONICAL: dict[str, tuple[Callable[[str], str], str]] = {
     "molecule": (canonical_smiles, "canonical SMILES"),
@@ -67,6 +87,7 @@ CANONICAL: dict[str, tuple[Callable[[str], str], str]] = {
     "genome": (canonical_dna, "upper case, either strand"),
     "affinity": (canonical_pair, "canonical SMILES and upper case"),
     "notes": (canonical_prose, "lower case, single blanks"),
+    "imaging": (canonical_picture, "pixels, however turned or mirrored"),
     "social": (canonical_prose, "lower case, single blanks"),
     "trial": (canonical_prose, "lower case, single blanks"),
 }

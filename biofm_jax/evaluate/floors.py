@@ -18,7 +18,7 @@ from biofm_jax.evaluate.results import (
 )
 from biofm_jax.evaluate.task import Dataset, Task
 
-COMPUTED_BY = ("numpy", "scipy", "scikit-learn", "rdkit")
+COMPUTED_BY = ("numpy", "scipy", "scikit-learn", "rdkit", "jax", "flax")
 
 
 def baseline_results(
