@@ -113,6 +113,8 @@ class Encoder:
         spec, params = cut_above(spec, params, layer)
         if pooling is not None:
             spec = dataclasses.replace(spec, pooling={"mean": "mean", "cls": "first"}[pooling])
+        if spec.pooling != "attention":
+            params.pop("pool", None)
         model = spec.build()
 
         def vectors(params, batch):
@@ -125,7 +127,7 @@ class Encoder:
 
         def embed(texts: Sequence[str]) -> np.ndarray:
             if not len(texts):
-                return np.zeros((0, spec.width), np.float32)
+                return np.zeros((0, getattr(spec, "pooled_width", spec.width)), np.float32)
             sequences = self.tokenize(texts)
             packed = pack_examples(
                 sequences,
@@ -158,6 +160,8 @@ def cut_above(spec: Stack, params: Any, layer: int | None) -> tuple[Stack, Any]:
     spec = dataclasses.replace(spec, layers=blocks)
     if not isinstance(spec, GraphSpec):
         spec = dataclasses.replace(spec, final_norm=False)
+    if spec.pooling == "attention":  # which was trained on the last states alone
+        spec = dataclasses.replace(spec, pooling="mean")
     return spec, params
 
 

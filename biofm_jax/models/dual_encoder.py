@@ -41,6 +41,8 @@ class SharedSpace:
 class DualEncoderSpec(ModelSpec):
     """Two models, each with a projection head of the same width.
 
+    One without a head is compared by its pooled vector (SigLIP's image tower).
+
     Attributes:
         first: reads the batch.
         second: reads its `pair`.
@@ -217,14 +219,22 @@ class DualEncoderSpec(ModelSpec):
 def _check(spec: DualEncoderSpec) -> None:
     for name in ("first", "second"):
         tower = getattr(spec, name)
-        need = "ProjectionHead(width=...), of the same width in both towers"
-        _demand(isinstance(tower.head, ProjectionHead), f"{name}.head", tower.head, need)
-    width, need = spec.second.head.width, f"{spec.first.head.width}, as of the first tower"
-    _demand(width == spec.first.head.width, "second.head.width", width, need)
+        need = "ProjectionHead(width=...) of the same width in both towers, or None"
+        _demand(isinstance(tower.head, ProjectionHead | None), f"{name}.head", tower.head, need)
+    one, two = _space_width(spec.first), _space_width(spec.second)
+    field = "second.width" if spec.second.head is None else "second.head.width"
+    _demand(one == two, field, two, f"{one}, as of the first tower")
     need = f"{spec.first.dtype!r}, as of the first tower"
     _demand(spec.second.dtype == spec.first.dtype, "second.dtype", spec.second.dtype, need)
     temperature = spec.head.temperature
     _demand(temperature > 0, "head.temperature", temperature, "above 0")
+
+
+def _space_width(tower: Tower) -> int:
+    """Width of a tower's vectors: of its head, or without one of `pooled`."""
+    if tower.head is not None:
+        return tower.head.width
+    return getattr(tower, "pooled_width", tower.width)
 
 
 def _demand(holds: bool, field: str, value, need: str) -> None:

@@ -63,7 +63,18 @@ class PredictionHead:
     outputs: int = 1
 
 
-Head = LanguageHead | ProjectionHead | PredictionHead | None
+@dataclasses.dataclass(frozen=True)
+class PoolerHead:
+    """A linear layer and tanh on `pooled`, as BERT and ViT publish it.
+
+    Attributes:
+        width: of its output.
+    """
+
+    width: int = 768
+
+
+Head = LanguageHead | ProjectionHead | PredictionHead | PoolerHead | None
 
 
 @typed
@@ -73,9 +84,13 @@ def pool(hidden: Hidden, batch: Batch, pooling: str, special: tuple[int, ...]) -
     Args:
         hidden: (b, t, d).
         batch: says which token is whose.
-        pooling: "mean" over an example's tokens, or its "first" or "last" token.
+        pooling: "mean" over an example's tokens, its "first" or "last" token, or the first one and
+            behind it the mean, (b, s, 2d).
         special: vocabulary ids that the mean leaves out.
     """
+    if pooling == "first+mean":
+        both = [pool(hidden, batch, kind, special) for kind in pooling.split("+")]
+        return jnp.concatenate(both, axis=-1)
     slots = jnp.arange(1, batch.examples.shape[1] + 1)
     members = batch.segment_ids[:, :, None] == slots
     if pooling in ("first", "last"):
@@ -118,7 +133,7 @@ class LanguageLogits(nn.Module):
 
 
 class PooledLogits(nn.Module):
-    """The module of `ProjectionHead` and `PredictionHead`, float32."""
+    """The module of the heads on `pooled`, float32."""
 
     spec: "TransformerSpec"
 
@@ -126,12 +141,16 @@ class PooledLogits(nn.Module):
     def __call__(self, x: Pooled, keys) -> AnyArray:
         spec, head = self.spec, self.spec.head
         x = dropout(x, spec.dropout, keys, HEAD)
+        wide = x.shape[-1]
         if isinstance(head, PredictionHead):
-            shape = (spec.width, head.outputs)
+            shape = (wide, head.outputs)
             return Dense(shape, ("embed", None), spec.init_std, True, name="out")(x)
+        if isinstance(head, PoolerHead):
+            shape = (wide, head.width)
+            return jnp.tanh(Dense(shape, ("embed", None), spec.init_std, True, name="dense")(x))
         for i in range(head.layers):
             last = i == head.layers - 1
-            shape = (spec.width, head.width if last else spec.width)
+            shape = (wide, head.width if last else wide)
             options = (("embed", None), shape[0] ** -0.5, head.bias)
             x = Dense(shape, *options, name=f"dense_{i}")(x)
             x = x if last else jax.nn.relu(x)
@@ -174,4 +193,5 @@ def init_head(spec: "TransformerSpec", rng: jax.Array, table: AnyArray, hidden: 
         return LanguageLogits(spec).init(rng, hidden, table).get("params", {})
     if spec.head is None:
         return {}
-    return PooledLogits(spec).init(rng, hidden, None)["params"]
+    pooled = jnp.zeros((1, 1, getattr(spec, "pooled_width", spec.width)))
+    return PooledLogits(spec).init(rng, pooled, None)["params"]

@@ -15,6 +15,7 @@ from biofm_jax.models import heads
 from biofm_jax.models.api import Outputs, constrain, gather, gather_late, partitioned, used
 from biofm_jax.models.attention_cached import Cache
 from biofm_jax.models.attention_fused import FUSED_ATTENTION
+from biofm_jax.models.attention_pool import AttentionPool
 from biofm_jax.models.block import Block
 from biofm_jax.models.cross_attention import Source
 from biofm_jax.models.dropout import fold, row_keys
@@ -62,6 +63,7 @@ def _boxed(spec: "TransformerSpec", source_width: int | None, rng: jax.Array) ->
     batch = spec.blank()
     hidden = jnp.zeros((*batch.tokens.shape, spec.width))
     keys = dict(zip(("embed", "blocks", "head", "relative"), jax.random.split(rng, 4)))
+    keys["pool"] = jax.random.fold_in(rng, 4)
     params = {}
     with partitioned(None):
         params["embed"] = spec.embedding().init(keys["embed"], batch, None)["params"]
@@ -81,6 +83,9 @@ def _boxed(spec: "TransformerSpec", source_width: int | None, rng: jax.Array) ->
         )
         if spec.final_norm:
             params["final_norm"] = _final_norm(spec).init(rng, hidden)["params"]
+        if spec.pooling == "attention":
+            pool = AttentionPool(spec).init(keys["pool"], hidden, batch)
+            params["pool"] = pool["params"]
         if spec.head is not None:
             table = nn.unbox(params)["embed"].get("tokens")
             params["head"] = heads.init_head(spec, keys["head"], table, hidden)
@@ -183,7 +188,10 @@ def apply_stack(
     )
     if spec.final_norm:
         x = _final_norm(spec).apply({"params": outer["final_norm"]}, x)
-    pooled = heads.pool(x, batch, spec.pooling, spec.special)
+    if spec.pooling == "attention":
+        pooled = AttentionPool(spec).apply({"params": outer["pool"]}, x, batch)
+    else:
+        pooled = heads.pool(x, batch, spec.pooling, spec.special)
     logits = heads.head_logits(
         spec,
         outer.get("head"),

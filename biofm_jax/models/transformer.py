@@ -155,6 +155,11 @@ class TransformerSpec(ModelSpec):
         return 4 * self.width if self.feedforward is None else self.feedforward
 
     @property
+    def pooled_width(self) -> int:
+        """Width of `Outputs.pooled`."""
+        return 2 * self.width if self.pooling == "first+mean" else self.width
+
+    @property
     def out_std(self) -> float:
         """Initial standard deviation of the projections back into the residual stream."""
         return self.init_std / (2 * self.layers) ** 0.5 if self.init_by_depth else self.init_std

@@ -30,6 +30,9 @@ class VisionSpec(TransformerSpec):
     """A vision transformer; the defaults are ViT-S/16 (Dosovitskiy et al. 2021, arXiv:2010.11929;
     Touvron et al. 2021, arXiv:2012.12877).
 
+    `pooling` may also be the class token with the mean of the patches behind it, which doubles the
+    width ("first+mean"), or a learned query's attention (see `attention_pool.py`).
+
     `apply` reads `Batch.images`. A batch as the pipeline gives it, one token an image, becomes a
     row of class token, registers and patches; one with such rows (`image_tokens`) is read as it
     is, so that an objective can leave patches out or mask them.
@@ -58,7 +61,7 @@ class VisionSpec(TransformerSpec):
     heads: int = 6
     norm_epsilon: float = 1e-6
     positions: Positions = dataclasses.field(default_factory=NoPositions)
-    pooling: Literal["mean", "first"] = "first"
+    pooling: Literal["mean", "first", "first+mean", "attention"] = "first"
     special: tuple[int, ...] = (CLASS, REGISTER)
     head: Head = None
     image: tuple[int, ...] = (224, 224)
@@ -242,7 +245,8 @@ def check_vision(spec: VisionSpec) -> None:
     need = "False without a class token or positions"
     placed = spec.class_token and spec.grid_positions != "none"
     demand(placed or not spec.class_position, "class_position", need)
-    demand(spec.class_token or spec.pooling == "mean", "pooling", "'mean' without a class token")
+    without = spec.pooling in ("mean", "attention")
+    demand(spec.class_token or without, "pooling", "'mean' or 'attention' without a class token")
     need = "a projection, a prediction or None: patches are no vocabulary"
     demand(not isinstance(spec.head, LanguageHead), "head", need)
     demand(not spec.causal, "causal", "False")

@@ -15,7 +15,9 @@ import numpy as np
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.provenance import package_versions
 from biofm_jax.files import write_whole
+from biofm_jax.models.dual_encoder import DualEncoderSpec
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
+from biofm_jax.models.spec import ModelSpec
 from biofm_jax.parity.compared import Compared
 from biofm_jax.parity.measures import GRADIENTS, OUTPUTS, measures, worst
 from biofm_jax.parity.references import Reference
@@ -170,12 +172,19 @@ def published_lines() -> list[str]:
     lines = [_line(header), _line(["---"] * len(header))]
     for model in PUBLISHED.values():
         spec = model.spec
-        stack = spec.encoder if isinstance(spec, EncoderDecoderSpec) else spec
+        stack = _stack(spec)
         shape = (str(getattr(stack, name)) for name in ("layers", "width", "heads"))
         count = f"{model.parameters:,}"
         lines.append(_line([model.name, model.family.name, *shape, count, model.licence,
                             model.source]))  # fmt: skip
     return lines
+
+
+def _stack(spec: ModelSpec) -> ModelSpec:
+    """Of an encoder-decoder the encoder, of two towers the first."""
+    if isinstance(spec, EncoderDecoderSpec):
+        return spec.encoder
+    return spec.first if isinstance(spec, DualEncoderSpec) else spec
 
 
 def read_ledger(path: Path) -> dict[str, str]:

@@ -64,8 +64,8 @@ def randomised(model: Any) -> Any:
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
-            offset = float(parameter.ndim == 1 and float(parameter.mean()) > 0.5)
-            spread = 0.1 if parameter.ndim == 1 else 0.5 * parameter.shape[-1] ** -0.5
+            offset = float(parameter.ndim < 2 and float(parameter.mean()) > 0.5)
+            spread = 0.1 if parameter.ndim < 2 else 0.5 * parameter.shape[-1] ** -0.5
             parameter.copy_(offset + spread * torch.randn_like(parameter))
     return model.eval()
 

@@ -15,6 +15,7 @@ from biofm_jax.array_types import PyTree
 from biofm_jax.data.published_tokenizers import copy_tokenizer
 from biofm_jax.errors import UserError
 from biofm_jax.files import whole_folder, write_whole
+from biofm_jax.models.dual_encoder import DualEncoderSpec
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.spec import ModelSpec
 from biofm_jax.zoo.family import Family
@@ -45,7 +46,7 @@ def published_tensors(
 def published_tensor(leaves: dict[str, Any], place: Place) -> np.ndarray:
     """One tensor of the table, float32, from parameters by path."""
     piece = np.asarray(leaves[place.path][place.slices])
-    return np.ascontiguousarray(place.layout.to_published(piece))
+    return np.asarray(place.layout.to_published(piece), order="C")
 
 
 def export_stored(stored: Stored, out: Path, advance: Callable[[int], None]) -> list[Path]:
@@ -151,10 +152,15 @@ _FREE = ("special", "pooling", "dropout", "attention_dropout", "dtype", "backend
 
 def _decisive(spec: ModelSpec) -> dict[str, Any]:
     """What decides a model's outputs, in one form however it was written."""
+    stacks = ()
     if isinstance(spec, EncoderDecoderSpec):
+        stacks = ("encoder", "decoder")
+    elif isinstance(spec, DualEncoderSpec):
+        stacks = ("first", "second")
+    if stacks:
         return {
             f"{name}.{field}": value
-            for name in ("encoder", "decoder")
+            for name in stacks
             for field, value in _decisive(getattr(spec, name)).items()
         }
     fields = {name: getattr(spec, name) for name in spec.__dataclass_fields__ if name not in _FREE}

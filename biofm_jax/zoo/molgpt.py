@@ -21,7 +21,7 @@ from biofm_jax.models.positions import Learned
 from biofm_jax.models.transformer import TransformerSpec
 from biofm_jax.zoo.config import refuse_other, untied
 from biofm_jax.zoo.family import Family
-from biofm_jax.zoo.tensors import Flat, Shape, Tensor, dense, norm
+from biofm_jax.zoo.tensors import Flat, OneBatch, Shape, Tensor, dense, norm
 
 TYPES = 2  # of a condition and of a molecule
 
@@ -41,23 +41,6 @@ class Reversed:
     def to_published(self, array: np.ndarray) -> np.ndarray:
         """The inverse of `to_ours`."""
         return array[::-1]
-
-
-@dataclasses.dataclass(frozen=True)
-class OneBatch:
-    """The same numbers behind an axis of length 1."""
-
-    def published_shape(self, shape: Shape) -> Shape:
-        """The published tensor's shape, from the part's."""
-        return (1, *shape)
-
-    def to_ours(self, array: np.ndarray, shape: Shape) -> np.ndarray:
-        """A published tensor as the part of that shape."""
-        return array[0]
-
-    def to_published(self, array: np.ndarray) -> np.ndarray:
-        """The inverse of `to_ours`."""
-        return array[None]
 
 
 def tensors(spec: TransformerSpec) -> list[Tensor]:

@@ -15,6 +15,8 @@ from biofm_jax.errors import UserError
 from biofm_jax.models.transformer import TransformerSpec
 from biofm_jax.zoo.bert import BERT, MEGATRON, ROBERTA
 from biofm_jax.zoo.biogpt import BIOGPT
+from biofm_jax.zoo.clip import CLIP
+from biofm_jax.zoo.dinov2 import DINOV2, DINOV2_REGISTERS
 from biofm_jax.zoo.esm import ESM
 from biofm_jax.zoo.esmc import ESMC, ESMC_BIOHUB, ESMC_RELEASED
 from biofm_jax.zoo.ethos import ETHOS
@@ -26,14 +28,16 @@ from biofm_jax.zoo.llama import LLAMA, MISTRAL
 from biofm_jax.zoo.modernbert import MODERNBERT
 from biofm_jax.zoo.molformer import MOLFORMER
 from biofm_jax.zoo.molgpt import MOLGPT
+from biofm_jax.zoo.siglip import SIGLIP
 from biofm_jax.zoo.t5 import T5, T5_ENCODER
 from biofm_jax.zoo.unimol import UNIMOL
+from biofm_jax.zoo.vit import VIT, VIT_MAE_ENCODER
 
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (ESM, ESMC, ESMC_RELEASED, ESMC_BIOHUB, BERT, ROBERTA, MEGATRON, MODERNBERT, GPT2,
                    MOLFORMER, MOLGPT, ETHOS, GPTJ, PROGEN2, BIOGPT, LLAMA, MISTRAL, T5, T5_ENCODER,
-                   UNIMOL)
+                   UNIMOL, VIT, VIT_MAE_ENCODER, DINOV2, DINOV2_REGISTERS, CLIP, SIGLIP)
 }  # fmt: skip
 
 

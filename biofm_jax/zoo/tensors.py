@@ -79,6 +79,23 @@ class Linear:
 
 
 @dataclasses.dataclass(frozen=True)
+class OneBatch:
+    """The same numbers behind an axis of length 1."""
+
+    def published_shape(self, shape: Shape) -> Shape:
+        """The published tensor's shape, from the part's."""
+        return (1, *shape)
+
+    def to_ours(self, array: np.ndarray, shape: Shape) -> np.ndarray:
+        """A published tensor as the part of that shape."""
+        return array[0]
+
+    def to_published(self, array: np.ndarray) -> np.ndarray:
+        """The inverse of `to_ours`."""
+        return array[None]
+
+
+@dataclasses.dataclass(frozen=True)
 class Tensor:
     """One published tensor, or one of every layer.
 

@@ -9,8 +9,7 @@ from biofm_jax.models.heads import LanguageHead
 from biofm_jax.models.pair_transformer import PairTransformerSpec
 from biofm_jax.zoo.config import activation, published_activation, refuse_other
 from biofm_jax.zoo.family import Family
-from biofm_jax.zoo.molgpt import OneBatch
-from biofm_jax.zoo.tensors import Flat, Tensor, dense, norm
+from biofm_jax.zoo.tensors import Flat, OneBatch, Tensor, dense, norm
 
 
 def tensors(spec: PairTransformerSpec) -> list[Tensor]:

@@ -20,7 +20,7 @@ from biofm_jax.data.token_store import TokenStore
 from biofm_jax.errors import UserError
 from biofm_jax.models.dual_encoder import DualEncoderSpec, SharedSpace
 from biofm_jax.models.graph import GraphSpec
-from biofm_jax.models.heads import ProjectionHead
+from biofm_jax.models.heads import PredictionHead, ProjectionHead
 from biofm_jax.models.transformer import TransformerSpec
 from biofm_jax.models.vision import VisionSpec
 from biofm_jax.objectives.alignment import SMALLEST, Alignment, _capped
@@ -218,7 +218,8 @@ def test_what_cannot_be_is_named():
     narrow = dataclasses.replace(SPEC.second, head=ProjectionHead(4))
     for change, field in (
         ({"second": narrow}, "second.head.width"),
-        ({"first": dataclasses.replace(SPEC.first, head=None)}, "first.head"),
+        ({"first": dataclasses.replace(SPEC.first, head=None)}, "second.head.width"),
+        ({"first": dataclasses.replace(SPEC.first, head=PredictionHead(8))}, "first.head"),
         ({"head": SharedSpace(0.0)}, "head.temperature"),
         ({"second": dataclasses.replace(SPEC.second, dtype="bfloat16")}, "second.dtype"),
     ):

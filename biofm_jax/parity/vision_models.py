@@ -1,0 +1,114 @@
+"""Small vision transformers by their reference implementation, two shapes or more of each."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from biofm_jax.parity.compared import Compared
+from biofm_jax.parity.references import PAD, VOCABULARY, randomised
+from biofm_jax.parity.tower_measures import ROOM, measure_towers
+from biofm_jax.parity.vision_measures import (
+    kept_patches,
+    masked_patches,
+    measure_vision,
+)
+from biofm_jax.zoo.clip import CLIP
+from biofm_jax.zoo.dinov2 import DINOV2, DINOV2_REGISTERS
+from biofm_jax.zoo.family import Family
+from biofm_jax.zoo.siglip import SIGLIP
+from biofm_jax.zoo.vit import VIT, VIT_MAE_ENCODER
+
+# Heads and width of the stream: heads of 8 and of 12.
+SMALL, WIDE = (4, 32), (2, 24)
+LAYERS, FEEDFORWARD = 2, 44
+
+
+def _build(model: str, config: str, **options) -> Callable[[], Any]:
+    def build():
+        import transformers
+
+        made = getattr(transformers, config)(**options)
+        return randomised(getattr(transformers, model)(made))
+
+    return build
+
+
+def _sizes(heads: int, width: int, image: int, patch: int) -> dict:
+    return dict(
+        num_hidden_layers=LAYERS,
+        hidden_size=width,
+        num_attention_heads=heads,
+        image_size=image,
+        patch_size=patch,
+    )
+
+
+def _compared(family: Family, variant: str, build: Callable[[], Any], **options) -> Compared:
+    measure = functools.partial(measure_vision, build, family, **options)
+    return Compared(family.name, variant, family.reference, measure)
+
+
+def _kept(masked: float) -> Callable:
+    return functools.partial(kept_patches, masked=masked)
+
+
+def vision_comparisons() -> list[Compared]:
+    """The references of the families of one image tower."""
+    small, wide = _sizes(*SMALL, 16, 4), _sizes(*WIDE, 12, 4)
+    feed = dict(intermediate_size=FEEDFORWARD)
+    vit, mae = "ViTConfig", ("ViTMAEModel", "ViTMAEConfig")
+    dinov2, registers = "Dinov2Config", "Dinov2WithRegistersConfig"
+    resampled = dict(other_size=(24, 12))
+    return [
+        _compared(VIT, "4 heads of 8, pooler, another size", _build("ViTModel", vit, **feed, **small),
+                  interpolate_pos_encoding=True, **resampled),
+        _compared(VIT, "2 heads of 12, relu, classifier",
+                  _build("ViTForImageClassification", vit, hidden_act="relu", qkv_bias=False,
+                         num_labels=5, **feed, **wide)),
+        _compared(VIT_MAE_ENCODER, "4 heads of 8, a quarter of the patches",
+                  _build(*mae, **feed, **small), view=_kept(0.75)),
+        _compared(VIT_MAE_ENCODER, "2 heads of 12, half of the patches",
+                  _build(*mae, mask_ratio=0.5, **feed, **wide), view=_kept(0.5)),
+        _compared(DINOV2, "4 heads of 8, masks, another size",
+                  _build("Dinov2Model", dinov2, layerscale_value=0.1, **small),
+                  view=masked_patches, **resampled),
+        _compared(DINOV2, "2 heads of 12, SwiGLU",
+                  _build("Dinov2Model", dinov2, use_swiglu_ffn=True, **wide)),
+        _compared(DINOV2, "2 heads of 12, classifier",
+                  _build("Dinov2ForImageClassification", dinov2, num_labels=5,
+                         use_mask_token=False, **wide)),
+        _compared(DINOV2_REGISTERS, "4 heads of 8, masks, another size",
+                  _build("Dinov2WithRegistersModel", registers, **small),
+                  view=masked_patches, **resampled),
+        _compared(DINOV2_REGISTERS, "2 heads of 12, SwiGLU",
+                  _build("Dinov2WithRegistersModel", registers, use_swiglu_ffn=True,
+                         num_register_tokens=3, **wide)),
+        *_towers(),
+    ]  # fmt: skip
+
+
+def _towers() -> list[Compared]:
+    """CLIP and SigLIP; the towers have other widths in CLIP, and one in SigLIP."""
+    text = dict(intermediate_size=FEEDFORWARD, vocab_size=VOCABULARY, num_hidden_layers=1,
+                max_position_embeddings=ROOM, bos_token_id=2, eos_token_id=2, pad_token_id=PAD)
+    found = []
+    for (heads, width), other in ((SMALL, WIDE), (WIDE, SMALL)):
+        vision = _sizes(heads, width, 12, 4) | dict(intermediate_size=FEEDFORWARD)
+        shape = f"{heads} heads of {width // heads}"
+        act = "quick_gelu" if width == SMALL[1] else "gelu"
+        clip = dict(
+            projection_dim=20,
+            vision_config=vision | dict(hidden_act=act),
+            text_config=text | dict(num_attention_heads=other[0], hidden_size=other[1]),
+        )
+        siglip = dict(
+            vision_config=vision,
+            text_config=text | dict(num_attention_heads=heads, hidden_size=width),
+        )
+        for family, model, config, options in (
+            (CLIP, "CLIPModel", "CLIPConfig", clip),
+            (SIGLIP, "SiglipModel", "SiglipConfig", siglip),
+        ):
+            measure = functools.partial(measure_towers, _build(model, config, **options), family)
+            found.append(Compared(family.name, shape, family.reference, measure))
+    return found
