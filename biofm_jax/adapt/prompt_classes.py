@@ -22,6 +22,7 @@ from biofm_jax.errors import UserError
 from biofm_jax.models.dual_encoder import DualEncoderSpec
 from biofm_jax.models.spec import ModelSpec
 from biofm_jax.models.vision import VisionSpec
+from biofm_jax.objectives.contrastive import unit
 
 METHOD = "zero_shot_prompts"
 TEMPLATES = ("{}", "an image of {}", "a medical image showing {}", "this is {}")
@@ -128,12 +129,11 @@ def similarity_factor(encoder: Encoder, seed: int) -> float:
 
 
 def _vectors(spec: ModelSpec, params, examples, vocabulary, tokens: int) -> np.ndarray:
-    packed = pack_examples(
-        examples, vocabulary, max_tokens=tokens, segments=1, batch_size=ROWS
-    )  # fmt: skip
-    apply = jax.jit(spec.build().apply)
-    made = [np.asarray(apply(params, batch).logits, np.float64) for batch in packed.batches]
-    return _unit(packed.gather(made))
+    apply = spec.build().apply
+    vectors = jax.jit(lambda params, batch: unit(apply(params, batch)))
+    packed = pack_examples(examples, vocabulary, max_tokens=tokens, segments=1, batch_size=ROWS)
+    made = [np.asarray(vectors(params, batch), np.float64) for batch in packed.batches]
+    return packed.gather(made)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

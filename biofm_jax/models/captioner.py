@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from biofm_jax.errors import UserError
 from biofm_jax.models.api import Model, gather
-from biofm_jax.models.attention_pooling import AttentionPooling
+from biofm_jax.models.query_pooling import QueryPooling
 from biofm_jax.models.cross_attention import BACKENDS, Source
 from biofm_jax.models.dual_encoder import DualEncoderSpec
 from biofm_jax.models.flops import cross_flops
@@ -29,8 +29,9 @@ class CaptionerSpec(DualEncoderSpec):
     The text's tower is the lower half of a causal decoder: it sees no image, and its last token
     (eos, which stands for CoCa's cls behind the text) is the vector of the text. The upper half,
     `decoder`, goes on from its hidden states with cross attention to the image, of which learned
-    queries have made a few vectors. The image's vector is as its tower pools it, where CoCa has a
-    query of its own. The token embeddings are the decoder's output weights, too.
+    queries have made a few vectors. The image's own vector is as its tower pools it: by a query
+    with `pooling="attention"`, as in CoCa. The token embeddings are the decoder's output weights,
+    too.
 
     Attributes:
         decoder: the upper half; without positions, which the lower half has given.
@@ -74,7 +75,7 @@ class CaptionerSpec(DualEncoderSpec):
             UserError: as `DualEncoderSpec.build`; stacks that do not go together.
         """
         check_captioner(self)
-        towers, pooling = super().build(), AttentionPooling(self.decoder, self.queries)
+        towers, pooling = super().build(), QueryPooling(self.decoder, self.queries)
         self.decoder.build()
         boxes = functools.partial(_boxed, pooling, self.first.width)
         of_pooling = jax.tree.map(
@@ -120,7 +121,7 @@ def _is_box(x) -> bool:
     return isinstance(x, nn.meta.AxisMetadata)
 
 
-def _boxed(pooling: AttentionPooling, width: int, rng: jax.Array):
+def _boxed(pooling: QueryPooling, width: int, rng: jax.Array):
     """The parameters of the pooling of vectors of some width, with the names of their axes."""
     row = jnp.zeros((1, 1), jnp.int32)
     return pooling.init(rng, Source(row, jnp.zeros((1, 1, width))))["params"]

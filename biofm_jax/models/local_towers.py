@@ -40,7 +40,7 @@ class LocalTowersSpec(DualEncoderSpec):
                 "whose patches are the regions"
             )
         towers, front = super().build(), self.first.class_token + self.first.registers
-        space = self.first.head.width
+        space = getattr(self.first.head, "width", self.first.width)
         widths = {"first": self.first.width, "second": self.second.width}
         dense = {name: Dense((d, space), ("embed", None), d**-0.5, True)
                  for name, d in widths.items()}  # fmt: skip

@@ -7,8 +7,13 @@ of the test questions stand in training questions, too, and 22 training rows equ
 image, question and answer. They stay, as the published numbers have them.
 
 The items are the questions: what is measured here is what they tell without the image, which is
-the floor below every model that looks at it. An answer that no training row has (it is then out
-of reach of any classifier) is a class all the same.
+the floor below every model that looks at it. An answer that no training row has (10 % of the test
+rows) is out of reach of any classifier, and counts as missed.
+
+Baselines. TF-IDF of words with logistic regression is right on .568 of the test questions, .695 of
+the closed and .374 of the open ones; of words and pairs of words with C = 10 on .537, .710 and
+.274, which is near the .532, .706 and .268 reported with the data. These and two weaker settings
+were all that was tried. The majority class ("no") is right on .49 of the closed ones.
 
 vqa_rad_organ_unseen: the region of `vqa_rad_organ` of those images that the image-text experiments
 hold out with `--data.columns.group image --data.holdout 0.2`: a zero-shot model has read no caption
@@ -16,20 +21,22 @@ of theirs.
 """
 
 import csv
+import dataclasses
 import gzip
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from biofm_jax.adapt.labelled import Labelled
+from biofm_jax.data.token_store import below, group_hash
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.splits import Fold
 from biofm_jax.evaluate.task import Dataset, Published, Task, data_file
+from biofm_jax.evaluate.tasks.imaging import load_vqa_rad
 
 TABLE = "imaging/vqa_rad/qa.csv.gz"
 COLUMNS = ("split", "qid", "image", "organ", "question", "answer", "answer_type", "question_type")
-PARTS = {"train": "train", "test": "test"}
+HELD = 0.2  # of the images, by hash of their names
 
 
 def answers(root: Path | None, kind: str = "") -> Dataset:
@@ -54,7 +61,7 @@ def answers(root: Path | None, kind: str = "") -> Dataset:
     )
     return Dataset(
         items,
-        (Fold.from_labels([PARTS[row["split"]] for row in kept]),),
+        (Fold.from_labels([row["split"] for row in kept]),),
         ("answer",),
         groups={name: [row[name] for row in kept] for name in ("image", "organ", "answer_type")},
         apart=("image",),
@@ -82,9 +89,23 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     for line, row in enumerate(rows, 2):
         if short := [name for name in ("qid", "image", "question", "answer") if not row[name]]:
             raise UserError(f"{path}, line {line}: {short[0]} is blank; fill it or drop the row")
-        if row["split"] not in PARTS:
-            raise UserError(f"{path}, line {line}: split {row['split']!r} is neither train nor test")
+        if row["split"] not in ("train", "test"):
+            raise UserError(
+                f"{path}, line {line}: split {row['split']!r} is neither train nor test"
+            )
     return rows
+
+
+def unseen_organs(root: Path | None) -> Dataset:
+    """The regions of `vqa_rad_organ` with the images that the experiments hold out to test.
+
+    Raises:
+        UserError: as `load_vqa_rad`.
+    """
+    data = load_vqa_rad(root)
+    held = below(np.array([group_hash(name) for name in data.items.ids], np.uint64), HELD)
+    fold = Fold.from_labels(np.where(held, "test", "train"))
+    return dataclasses.replace(data, folds=(fold,))
 
 
 def _published(which: str) -> tuple[Published, ...]:
@@ -105,7 +126,7 @@ def _task(which: str) -> Task:
         name=f"vqa_rad/{which}",
         modality="imaging_text",
         data=lambda root: answers(root, kind),
-        split=f"official; {which} test questions, {which if which != 'all' else 'both'} kinds train",
+        split=f"official; {which} test questions, all others train",
         metric="accuracy",
         unit="",
         baselines=("tfidf_answers_logistic", "majority"),
@@ -113,4 +134,15 @@ def _task(which: str) -> Task:
     )
 
 
-TASKS = tuple(_task(which) for which in ("all", "closed", "open"))
+TASKS = (
+    *(_task(which) for which in ("all", "closed", "open")),
+    Task(
+        name="vqa_rad_organ_unseen",
+        modality="imaging",
+        data=unseen_organs,
+        split="by image: those that the image-text experiments hold out (20 %) test",
+        metric="accuracy",
+        unit="",
+        baselines=("pixels_multinomial", "texture_multinomial", "majority"),
+    ),
+)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 AXES = (None, None)  # of the queries: too small to shard
 
 
-class AttentionPooling(nn.Module):
+class QueryPooling(nn.Module):
     """One layer of attention with queries of its own (CoCa, Yu et al. 2022, arXiv:2205.01917,
     section 3.2), and a norm behind it.
 
