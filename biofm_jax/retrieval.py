@@ -222,6 +222,8 @@ def token_counts(found: Views, experiment: Experiment) -> tuple[np.ndarray, np.n
     data = experiment.data
     if not hasattr(data, "pair_vocabulary") or found.batches[0].pair is None:
         return None
+    if data.vocabulary is None or data.pair_vocabulary is None:  # images
+        return None
     one, other = data.vocabulary, data.pair_vocabulary
     names = [
         [token.casefold() if i in set(v.regular) else "" for i, token in enumerate(v.tokens)]

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 
 from biofm_jax.errors import UserError
 from biofm_jax.models.api import Model, gather
-from biofm_jax.models.query_pooling import QueryPooling
 from biofm_jax.models.cross_attention import BACKENDS, Source
 from biofm_jax.models.dual_encoder import DualEncoderSpec
 from biofm_jax.models.flops import cross_flops
 from biofm_jax.models.heads import LanguageHead
 from biofm_jax.models.positions import NoPositions, Rotary
+from biofm_jax.models.query_pooling import QueryPooling
 from biofm_jax.models.stack import apply_stack, init_stack, stack_axes
 from biofm_jax.models.transformer import TransformerSpec
 from biofm_jax.models.vision import VisionSpec

@@ -36,4 +36,4 @@ def sigmoid(clip_like):
 
 experiment = sigmoid(clip["experiment"])
 
-variants = {name: sigmoid(variant) for name, variant in clip["variants"].items()}
+variants = {"smoke": sigmoid(clip["variants"]["smoke"])}

@@ -1,4 +1,4 @@
-"""GLoRIA's local similarity against the slow form, word by word; accumulation is exact."""
+"""GLoRIA's local similarity against the slow form, word by word."""
 
 import dataclasses
 import functools
@@ -18,10 +18,6 @@ from biofm_jax.models.transformer import TransformerSpec
 from biofm_jax.objectives.alignment import Alignment
 from biofm_jax.objectives.contrastive import softmax_loss
 from biofm_jax.objectives.local_alignment import LocalAlignment, local_similarity, words_of
-from biofm_jax.train.mesh import MeshSpec
-from biofm_jax.train.optimizer import OptimizerSpec
-from biofm_jax.train.placement import to_devices
-from biofm_jax.train.step import build_program
 
 SPEC = LocalTowersSpec(TOWERS.first, TOWERS.second, TOWERS.head)
 OBJECTIVE = LocalAlignment(longest=5)
@@ -116,26 +112,20 @@ def test_regions_are_patches_in_the_shared_space_and_the_loss_is_of_both():
     np.testing.assert_allclose(found.metrics["local_accuracy"], local.metrics["accuracy"])
 
 
-def trained(accumulate: int, steps: int = 2) -> np.ndarray:
-    """(steps, 3) loss, gradient norm and local accuracy."""
-    batch, mesh = captioned(rows=8), MeshSpec(data=1).build(jax.devices()[:1])
-    optimizer = OptimizerSpec(learning_rate=1e-2, schedule="constant", warmup=1)
-    built = build_program(
-        SPEC.build(), OBJECTIVE.build(VOCABULARY), lambda axes: optimizer.build(20, axes), mesh,
-        batch, accumulate,
-    )  # fmt: skip
-    step = built.step.lower(built.shapes, batch).compile(FAST_COMPILE)
-    state, found = built.adopt(0, params()), []
-    for _ in range(steps):
-        state, metrics = step(state, to_devices(mesh, batch))
-        found.append([float(metrics[k]) for k in ("loss", "gradient_norm", "local_accuracy")])
-    return np.array(found)
-
-
-def test_it_learns_and_microbatches_train_as_one_batch_does():
-    one = trained(1, steps=20)
-    assert one[-1, 0] < one[0, 0] - 0.3
-    np.testing.assert_allclose(trained(2), one[:2], rtol=1e-5)
+def test_parts_of_a_batch_embed_as_the_whole_does_and_pass_their_gradients():
+    objective, whole = OBJECTIVE.build(VOCABULARY), captioned(rows=8)
+    embed = functools.partial(objective.embed, lambda *_, **options: applied(), params())
+    made = embed(whole, None)
+    assert all(part.shape[0] == 8 for part in made)
+    total, pulls = jax.jit(
+        jax.value_and_grad(lambda made: objective.compare(made, whole, {}).total),
+        compiler_options=FAST_COMPILE,
+    )(made)
+    found = objective.loss(lambda *_, **options: applied(), params(), {}, whole, None)
+    np.testing.assert_allclose(total, found.total, rtol=1e-6)
+    regions, words = np.abs(pulls[-3]).sum((1, 2)), np.abs(pulls[-2]).sum((1, 2))
+    assert (regions[:6] > 0).all() and (words[:6] > 0).all()  # the empty rows pull at nothing
+    assert not regions[6:].any() and not words[6:].any() and np.isfinite(regions).all()
 
 
 def test_what_cannot_be_is_named():
