@@ -3,8 +3,8 @@
 vqa_rad/all, /closed, /open: 3,515 questions about 314 images with answers by clinicians (Lau et al.
 2018, doi 10.1038/sdata.2018.251, CC0): 3,064 train, 451 test (272 closed, 179 open) as published. A
 class is an answer in lower case. Two leaks are in the data and in the leak report: all 203 images
-of the test questions stand in training questions, too, and 22 training rows equal a test row in
-image, question and answer. They stay, as the published numbers have them.
+of the test questions stand in training questions, too, and 22 training rows equal one of 14 test
+rows in image, question and answer. They stay, as the published numbers have them.
 
 The items are the questions: what is measured here is what they tell without the image, which is
 the floor below every model that looks at it. An answer that no training row has (10 % of the test
