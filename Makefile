@@ -38,10 +38,10 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 
 test: $(VENV)/.peers lint
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist worksteal
 
 test-fast: $(VENV)/.peers lint
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 bench: $(VENV)/.peers
 	$(BIN)/python -m benchmarks.run

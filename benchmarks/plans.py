@@ -56,19 +56,33 @@ is an estimate from the compiled step; nothing was run. Made by
 says more about one of them, with any option of `biofm train`.
 
 - **memory**: arguments + temporaries of a chip over its HBM; a plan fits up to 0.90.
-- **FLOPs a chip**: the same on every slice. A contrastive step adds those of its pairs: a chip
-  compares its 512 slots with those of all chips, 6 x 512 x slots x 128 FLOPs with both gradients,
-  which grow with the chips, and of which nothing is computed twice.
+- **rows a chip**: of so many tokens, atoms (GIN, GROVER, Uni-Mol and the first view of
+  graph-SMILES), words of a trial or nodes of a fact.
+- **FLOPs a chip**: of matrix products, the same on every slice. A contrastive step adds those of
+  its pairs: a chip compares its slots with those of all chips, 6 x own slots x slots x width FLOPs
+  with both gradients, which grow with the chips, and of which nothing is computed twice.
 - **FLOPs**: of all chips' compiled programs, without pairs, over the model's, rows taken as one
   document each. Rematerialisation and attention that is computed twice in the backward pass are in
   it.
 - **sent**: what a chip sends over the least that its mesh must send.
 - **ms**: a step at the published peaks, if all overlaps - if nothing does; **MFU** the same.
-- **compile**: CPU seconds over all threads, on a machine of two shared cores. A layer is compiled
-  once, whatever the depth; nearly all of the time is the compiler's search for the tiles of each
-  product (1 to 2 s each; splash attention takes less than one). XLA's least effort for it
-  (`jax_exec_time_optimization_effort` -1) takes a quarter and gives the same FLOPs, but not the
-  program that is trained: bytes sent were 5 % fewer and memory up to 4.6 times as much.
+- **compile**: CPU seconds over all threads, on a machine of two shared cores; the goal is 120. It
+  is one compilation: a layer is compiled once, whatever the depth, and FLOPs are read off the
+  program, loops by their length. Nearly all of the time is the compiler's search for the tiles of
+  each product, 1 to 2 s each, twice that for v6e; splash attention takes less than one. Equal
+  products are not searched together: six take more than twice as long as two. So the rows over
+  120 s are those with most products: the forward pass, the same again under `full` rematerialisation,
+  and twice as many backward, in an encoder, a decoder and three attentions (T5), or beside heads
+  of pairs and coordinates (Uni-Mol). XLA's effort for the search has two levels:
+  `jax_exec_time_optimization_effort` -0.35 takes as long as 0; -0.5 and below take a quarter and
+  give the same FLOPs, but not the program that is trained: bytes sent were 5 % fewer and memory up
+  to 4.6 times as much.
+
+A loop that ends when its work is done (MolCLR searches subgraphs in breadth) is counted once. Two
+families compile for a slice and should not be given one. HINT's training set (1,044 trials) is a
+single batch of 32 rows on 33 chips, and its model FLOPs leave out the interaction graph. The
+facts of Hetionet's cut (99,677) are two batches of 256 rows on 256 chips, each of which sums the
+whole table of 47,031 nodes over all chips for a few neighbourhoods.
 
 """
 COLUMNS = (

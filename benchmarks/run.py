@@ -20,7 +20,7 @@ from benchmarks import results
 
 PARTS = (
     "train_step", "embed", "packing", "checkpoint", "compile", "restart", "recompile", "lora",
-    "generate", "importing", "costs", "meshes", "graphs",
+    "generate", "importing", "costs", "meshes", "graphs", "image_loader",
 )  # fmt: skip
 
 

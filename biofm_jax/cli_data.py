@@ -1,4 +1,4 @@
-"""The verbs `biofm data prepare`, `biofm data inspect` and `biofm data fetch`."""
+"""The verbs `biofm data prepare`, `tiles`, `inspect` and `fetch`."""
 
 import dataclasses
 import json
@@ -91,9 +91,11 @@ def main(arguments: list[str]) -> int:
     console = Console()
     usage = (
         "usage: biofm data prepare KIND PATH --out DIR | biofm data inspect DIR\n"
+        "       | biofm data tiles SLIDES --out DIR\n"
         "       | biofm data fetch [NAME ...] [--to DIR] [--accept] [--json] [--dry-run]\n\n"
         "  prepare  check a file's records and write them as ArrayRecord, once; KIND is protein,\n"
         "           molecule, genome, notes or imaging (a memory map of pixels)\n"
+        "  tiles    cut whole-slide images into tiles that hold tissue\n"
         "  inspect  count, measure and sample a prepared data set\n"
         "  fetch    bring public benchmarks from their origin; without a NAME, list them"
     )
@@ -102,6 +104,8 @@ def main(arguments: list[str]) -> int:
         return _fetch(options) if options.names else _list(options)
     if arguments[:2] == ["prepare", "imaging"]:
         return cli_images.prepare(arguments[2:])
+    if arguments[:1] == ["tiles"]:
+        return cli_images.tiles(arguments[1:])
     if arguments[:1] == ["prepare"]:
         options = tyro.cli(Prepare, args=arguments[1:], prog="biofm data prepare")
         made = prepare(

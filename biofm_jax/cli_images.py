@@ -14,6 +14,8 @@ from biofm_jax.data.image_caption import ImageCaptionData
 from biofm_jax.data.image_inspection import contact_sheet, inspect_images
 from biofm_jax.data.image_records import ImageColumns
 from biofm_jax.data.imaging import ImageData
+from biofm_jax.data.sequence import expanded
+from biofm_jax.data.slide_tiles import TileSpec, prepare_tiles
 
 SHOWN = 12  # labels and kinds of images in a list
 
@@ -69,6 +71,41 @@ def prepare(arguments: list[str]) -> int:
     more = f"; {about['left_out']:,} of other splits left out" if about["left_out"] else ""
     Console().print(
         f"{about['count']:,} imaging records in {made}; {about['bad']:,} bad ones{more}",
+        highlight=False,
+    )
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiles(TileSpec):
+    """Cut whole slides into tiles that hold tissue, and write these once, for --data.path.
+
+    Training on OUT takes --data.image SIZE SIZE. A slide without tissue or without a resolution is
+    a bad record. The tiles of a slide are one group, on one side of every split.
+
+    Attributes:
+        path: a slide, a folder of slides, or a table with columns file, label and group.
+        out: the folder to make.
+        tolerance: share of bad records with which to go on.
+    """
+
+    path: Positional[str] = tyro.MISSING
+    out: Path = tyro.MISSING
+    tolerance: float = 0.0
+
+
+def tiles(arguments: list[str]) -> int:
+    """Run `biofm data tiles ...`; returns the exit code."""
+    options = tyro.cli(Tiles, args=arguments, prog="biofm data tiles")
+    spec = TileSpec(**{f.name: getattr(options, f.name) for f in dataclasses.fields(TileSpec)})
+    source = expanded(options.path, "PATH")
+    counts = prepare_tiles(source, options.out, spec, options.tolerance)
+    console = Console()
+    for slide, count in counts.items():
+        console.print(f"{count:>8,}  {slide}", highlight=False, markup=False)
+    console.print(
+        f"{sum(counts.values()):,} tiles of {len(counts):,} slides in {options.out}; train on it "
+        f"with --data.path {options.out} --data.image {spec.size} {spec.size}",
         highlight=False,
     )
     return 0

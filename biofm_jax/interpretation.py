@@ -18,6 +18,7 @@ from biofm_jax.adapt.encoder import Encoder
 from biofm_jax.adapt.labelled import Labelled
 from biofm_jax.adapt.marginals import Marginals
 from biofm_jax.adapt.probe import probe_adapter
+from biofm_jax.data.pictures import Picture
 from biofm_jax.data.structures import read_chains
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.contact_maps import contact_result
@@ -40,12 +41,13 @@ from biofm_jax.interpret.tokens import (
     read_text,
     token_attributions,
 )
-from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
-from biofm_jax.models.heads import LanguageHead
+from biofm_jax.interpretation_images import KINDS as IMAGE_KINDS
+from biofm_jax.interpretation_images import ImageInterpreter
+from biofm_jax.interpretation_reasons import ALPHABETS, REASONS, of_images, speaks
 from biofm_jax.zoo.store import is_stored, load_stored
 
-Kind = Literal["rollout", "contacts", "mutagenesis", "gradients", "embeddings"]
-ALPHABETS = {"protein": "ACDEFGHIKLMNPQRSTVWY", "genome": "ACGT", "rna": "ACGU"}
+Kind = Literal["rollout", "contacts", "mutagenesis", "gradients", "embeddings", "pointing",
+               "neighbours", "reconstruction"]  # fmt: skip
 FITTED = 2000  # training items that a probe or readout is fitted to: enough for a picture
 MAPPED = 3000  # test items of a map
 
@@ -56,16 +58,20 @@ class Interpret:
 
     Attributes:
         model: folder of a finished run, FOLDER@best, or random:EXPERIMENT.py.
-        text: sequences or SMILES to explain.
+        text: sequences, SMILES or files of images to explain.
         task: explain this task's wild type or first test items, by a linear readout of its
             labels too, and map its test items.
         show: rollout (attention through all layers), contacts (coupled residues), mutagenesis
             (every substitution), gradients (integrated gradients by token), embeddings (a map);
-            by default all that the input allows.
+            of images rollout and gradients by pixel, pointing (whether they fall into masks),
+            neighbours (the nearest training images), reconstruction (what a masked autoencoder
+            draws), embeddings; by default all that the input allows.
         items: test items of a task to explain.
         chains: folder of proteins of known structure ($BIOFM_DATA/compbio/pdb_chains): contacts
             become probabilities by a regression fitted to 20 of them, or by the published one of
             an imported ESM model, with its precision on the others.
+        masks: of images, folder of masks named as the images, .png ($BIOFM_DATA/imaging/retina_hrf/
+            masks): outlined in maps, and what the pointing game asks for.
         projection: of the map of embeddings: pca, or umap (extra umap).
         steps: points of the integral of gradients.
         seed: of a random model, and of the map.
@@ -80,6 +86,7 @@ class Interpret:
     show: tuple[Kind, ...] = ()
     items: int = 1
     chains: Path | None = None
+    masks: Path | None = None
     projection: Projection = "pca"
     steps: int = 64
     seed: int = 0
@@ -120,6 +127,14 @@ class Interpreter:
         self.task: Task | None = None if options.task is None else get_task(options.task)
         if options.chains is not None and self.encoder.data.kind != "protein":
             raise UserError(f"--chains is for models of proteins; {options.model} is none")
+        self.images: ImageInterpreter | None = None
+        if self.encoder.reads_images:
+            given = options.masks, options.seed, options.steps
+            self.images = ImageInterpreter(
+                options.model, self.encoder, self.task, lambda: self.data, *given
+            )
+        elif options.masks is not None:
+            raise UserError(f"--masks is for models of images; {options.model} is none")
         if self.task is not None and self.task.modality != self.encoder.data.kind:
             raise UserError(
                 f"{self.task.name} is a task of {self.task.modality} models; {options.model} "
@@ -161,13 +176,15 @@ class Interpreter:
         Raises:
             UserError: a kind was asked for that model or input do not allow; it says why.
         """
+        if self.images is not None:
+            return self._image_pieces(self.images)
         texts = list(self.options.text)
         if self.task is not None:
             wild, tested = self.data.wild_type, self.data.tested.texts
             texts += [wild] if wild else list(tested[: self.options.items])
         pieces, refused = [], []
-        for kind in self.options.show or tuple(_REASONS):
-            if reason := _REASONS[kind](self.encoder, self.task):
+        for kind in self.options.show or tuple(REASONS):
+            if reason := REASONS.get(kind, of_images)(self.encoder, self.task):
                 refused.append(f"{kind} of {self.options.model}: {reason}")
                 if self.options.show:
                     raise UserError(refused[0])
@@ -177,18 +194,47 @@ class Interpreter:
                 continue
             readouts = [] if kind in ("mutagenesis", "gradients") else ["model"]
             if not readouts:
-                readouts += ["model"] if _speaks(self.encoder) else []
+                readouts += ["model"] if speaks(self.encoder) else []
                 readouts += ["probe"] if self.task is not None else []
             pieces += [Piece(kind, text, readout) for text in texts for readout in readouts]
         if not pieces:
             raise UserError("\n  ".join(["nothing can be shown", *refused]))
         return pieces
 
+    def _image_pieces(self, images: ImageInterpreter) -> list[Piece]:
+        """`pieces` of a model of images."""
+        texts = [Picture(text) for text in self.options.text]
+        if self.task is not None:
+            tested = self.data.tested.texts
+            texts += [tested[number] for number in images.chosen(self.options.items)]
+        pieces, refused = [], []
+        for kind in self.options.show or (*IMAGE_KINDS, "embeddings"):
+            if kind not in (*IMAGE_KINDS, "embeddings"):
+                raise UserError(f"{kind} of {self.options.model}: it is for sequences, not images")
+            if reason := images.reason(kind):
+                refused.append(f"{kind} of {self.options.model}: {reason}")
+                if self.options.show:
+                    raise UserError(refused[0])
+            elif kind in ("rollout", "gradients"):
+                readout = "probe" if kind == "gradients" else "model"
+                pieces += [Piece(kind, text, readout) for text in texts]
+            else:
+                pieces.append(Piece(kind, ""))
+        if not pieces:
+            raise UserError("\n  ".join(["nothing can be shown", *refused]))
+        return pieces
+
     def make(self, piece: Piece) -> Path:
         """Compute a piece and write it; returns its file."""
-        title, caption, unit, arrays = _MAKERS[piece.kind](self, piece)
+        kind = piece.kind
+        if self.images is not None and kind in IMAGE_KINDS:
+            made = self.images.make(kind, piece.text)
+            kind, title, caption = made.kind, made.title, made.caption
+            unit, arrays = made.unit, made.arrays
+        else:
+            title, caption, unit, arrays = _MAKERS[kind](self, piece)
         found = Interpretation(
-            kind=piece.kind,
+            kind=kind,
             model=self.encoder.name,
             task=self.task.name if self.task else "",
             title=title,
@@ -229,54 +275,6 @@ class Interpreter:
         spread = features.std(0) + 1e-9
         fitted = RidgeCV(np.logspace(-2, 6, 17)).fit(features / spread, train.targets[known, 0])
         return fitted.coef_ / spread, float(fitted.intercept_)
-
-
-def _speaks(encoder: Encoder) -> bool:
-    """Whether the model gives log-probabilities of tokens."""
-    alone = not isinstance(encoder.spec, EncoderDecoderSpec)
-    return alone and isinstance(encoder.spec.head, LanguageHead)
-
-
-def _attention_reason(encoder, task) -> str:
-    return _OF_GRAPHS if encoder.reads_graphs else ""
-
-
-_OF_GRAPHS = "a model of graphs passes messages; gradients with --task show what each atom adds"
-
-
-def _contacts_reason(encoder, task) -> str:
-    if encoder.reads_graphs:
-        return _OF_GRAPHS
-    if encoder.data.kind not in ALPHABETS:
-        return f"{encoder.data.kind} tokens are no residues; rollout shows its attention"
-    return "a causal model sees one side of a pair only" if encoder.spec.causal else ""
-
-
-def _mutagenesis_reason(encoder, task) -> str:
-    if encoder.data.kind not in ALPHABETS:
-        return f"a letter of a {encoder.data.kind} cannot be exchanged; it is for sequences"
-    if task is None and (not _speaks(encoder) or encoder.spec.causal):
-        return "without a task it needs a masked language model: give --task for a fitted probe"
-    return ""
-
-
-def _gradients_reason(encoder, task) -> str:
-    if task is None and not _speaks(encoder):
-        return "without a task it needs a language head: give --task for a readout of its labels"
-    return ""
-
-
-def _embeddings_reason(encoder, task) -> str:
-    return "a map is of a task's test items: give --task" if task is None else ""
-
-
-_REASONS = {
-    "rollout": _attention_reason,
-    "contacts": _contacts_reason,
-    "mutagenesis": _mutagenesis_reason,
-    "gradients": _gradients_reason,
-    "embeddings": _embeddings_reason,
-}
 
 
 def _short(text: str) -> str:
@@ -379,6 +377,8 @@ def _embeddings(self: Interpreter, piece: Piece):
     arrays = {"points": points, "labels": tested.targets[order, 0]}
     if variance is not None:
         arrays["variance"] = variance
+    if self.data.classes:
+        arrays["classes"] = np.array(self.data.classes)
     unit = self.data.columns[0] + (f" ({self.task.unit})" if self.task.unit else "")
     return (
         f"Embeddings of {len(order):,} test items of {self.task.name}",

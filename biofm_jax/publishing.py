@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import jax
 import tyro
 
+from biofm_jax.data.api import ExampleData
 from biofm_jax.data.esmc_tokenizer import write_esmc_tokenizer
 from biofm_jax.data.genome import GenomeData
+from biofm_jax.data.imaging import ImageData
 from biofm_jax.data.molecule import MoleculeData
 from biofm_jax.data.molecule_conformer import ConformerData
 from biofm_jax.data.notes import NotesData
@@ -37,6 +39,7 @@ from biofm_jax.zoo.family import Family, Published
 from biofm_jax.zoo.importing import model_places, model_shapes, plan_import, read_params
 from biofm_jax.zoo.registry import FAMILIES, PUBLISHED, layout_of, published
 from biofm_jax.zoo.store import CONFIG, is_stored, load_stored, store
+from biofm_jax.zoo.vision_layout import image_data, with_preprocessor
 from biofm_jax.zoo.weights import open_weights
 
 # Modalities whose texts this package can read; models of others are imported without.
@@ -114,12 +117,12 @@ def _import(options: Import, made: Path) -> dict[str, Any]:
         "model": options.name,
         "tensors": len(plan.places),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(plan.shapes)),
-        "language head": "none in the checkpoint" if plan.spec.head is None else "yes",
+        **_head(plan.spec, data),
         "left out": _listed(plan.left_out) or "nothing",
         **({"not read": f"{plan.ignored} tensors of other parts"} if plan.ignored else {}),
         **({"rounded": f"{wide} float64 tensors, to float32"} if wide else {}),
-        "tokenizer": _says(
-            None if tokenizer_folder == made else tokenizer_folder, tokenizer, plan.spec
+        **_reads(
+            data, None if tokenizer_folder == made else tokenizer_folder, tokenizer, plan.spec
         ),
         "licence": "as its source says" if entry is None else entry.licence,
         "out": "(dry run)" if options.dry_run else str(options.out),
@@ -155,7 +158,10 @@ def _model(options: Import, config: Path | None) -> tuple[Family, ModelSpec, Pub
                 "name a published model"
             )
         return family, entry.spec, entry
-    content = read_config(config)
+    content = with_preprocessor(read_config(config), config.parent)
+    if entry is not None:  # what neither file says
+        known = {name: entry.config[name] for name in IMAGE_FIELDS if name in entry.config}
+        content = known | content
     wanted = family.model_type or family.name
     if (kind := content.get("model_type", wanted)) != wanted:
         raise UserError(f"{config} is of a model of {kind!r}, and {options.name} is {wanted}")
@@ -178,8 +184,12 @@ def _model(options: Import, config: Path | None) -> tuple[Family, ModelSpec, Pub
     return family, found, entry
 
 
+# Of a preprocessing of images, which may lie beside the weights or not.
+IMAGE_FIELDS = ("image_mean", "image_std", "crop_size", "pooling", "add_pooling_layer")
+
 # Ends of the names of transformers' classes that have a language head.
-WITH_HEAD = ("ForMaskedLM", "ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+WITH_HEAD = ("ForMaskedLM", "ForCausalLM", "LMHeadModel", "ForConditionalGeneration",
+             "ForImageClassification")  # fmt: skip
 
 
 def _demand_no_head(config: Path, family: Family) -> None:
@@ -188,7 +198,7 @@ def _demand_no_head(config: Path, family: Family) -> None:
     if with_head := [name for name in said if name.endswith(WITH_HEAD)]:
         raise UserError(
             f"{config} says {', '.join(with_head)}, and the checkpoint has no tensor of its "
-            f"language head ({', '.join(family.head)}*): it is not whole, or the body alone; for "
+            f"head ({', '.join(family.head)}*): it is not whole, or the body alone; for "
             'the body alone, take "architectures" out of the configuration'
         )
 
@@ -204,9 +214,11 @@ def _has_tokenizer(folder: Path) -> bool:
 
 def _data(
     entry: Published | None, modality: str, folder: Path | None, spec: ModelSpec
-) -> tuple[SequenceData | None, Tokenizer | None]:
-    """How texts become tokens of the model, if that can be known."""
+) -> tuple[ExampleData | None, Tokenizer | None]:
+    """How texts or images become the model's input, if that can be known."""
     modality = modality if entry is None else entry.modality
+    if (images := image_data(spec)) is not None:
+        return images, None
     known = {*DATA, *(model.modality for model in PUBLISHED.values())}
     if modality not in known:
         raise UserError(f"--modality is {modality!r}; known are {', '.join(sorted(known))}")
@@ -253,6 +265,26 @@ def pooled_as_published(spec: ModelSpec, tokenizer: Tokenizer, folder: Path) -> 
     if len(modes) != 1 or not modes <= known.keys():
         raise UserError(f"{path}: pooling by {' and '.join(sorted(modes))} is not known here")
     return spec.replaced(pooling=known[modes.pop()], special=())
+
+
+def _head(spec: ModelSpec, data: ExampleData | None) -> dict[str, str]:
+    if isinstance(data, ImageData):
+        return {"head": "none" if spec.head is None else type(spec.head).__name__}
+    return {"language head": "none in the checkpoint" if spec.head is None else "yes"}
+
+
+def _reads(
+    data: ExampleData | None, folder: Path | None, tokenizer: Tokenizer | None, spec: ModelSpec
+) -> dict[str, str]:
+    if isinstance(data, ImageData):
+        size = " x ".join(map(str, data.image))
+        return {"images": f"{size} pixels, {data.channels} channels, {data.fit}"}
+    return {"tokenizer": _says(folder, tokenizer, spec)}
+
+
+def _theirs(folder: Path | None, made: Path) -> Path | None:
+    """The folder of the tokenizer, unless it was made here."""
+    return None if folder == made else folder
 
 
 def _says(folder: Path | None, tokenizer: Tokenizer | None, spec: ModelSpec) -> str:

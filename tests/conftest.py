@@ -14,6 +14,7 @@ if "xla_backend_optimization_level" not in os.environ["XLA_FLAGS"]:
     os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
+import gc
 from pathlib import Path
 
 import jax
@@ -26,6 +27,19 @@ def pytest_addoption(parser):
     parser.addoption(
         "--update-goldens", action="store_true", help="rewrite tests/goldens from the code"
     )
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, so that no worker is left with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish():
+    """What is imported stays, and tracing makes many objects: looking for garbage took a tenth."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -31,6 +31,8 @@ ROOMS = (
         "score",
         "embed",
         "interpretation",
+        "interpretation_images",
+        "interpretation_reasons",
         "generation",
         "catalogue",
         "cli_data",

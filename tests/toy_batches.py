@@ -151,6 +151,8 @@ def compiled_once(folder):
     before = {name: getattr(jax.config, name) for name in names}
     jax.config.update(names[0], str(folder))
     jax.config.update(names[1], 0.1)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)

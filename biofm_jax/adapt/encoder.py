@@ -21,6 +21,7 @@ from biofm_jax.models.spec import ModelSpec
 from biofm_jax.models.transformer import TransformerSpec
 
 ROWS = 16  # rows of an embedding batch
+IMAGES = 512  # whose pixels are in memory at a time
 Pooling = Literal["mean", "cls"]
 
 
@@ -44,6 +45,11 @@ class Encoder:
     def reads_graphs(self) -> bool:
         """Whether a text becomes a graph, which cannot be cut, rather than a row of tokens."""
         return self.data.shapes(1).graph is not None
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether an item becomes an image."""
+        return self.data.shapes(1).images is not None
 
     def control(self) -> "Encoder":
         """The same model with parameters nobody trained: the control of every comparison."""
@@ -70,7 +76,7 @@ class Encoder:
         return lambda seed: fixed
 
     def tokenize(self, texts: Sequence[str]) -> list:
-        """Ids of each text, with cls and eos, or its graph; texts are cleaned as in pretraining.
+        """Ids of each text, with cls and eos, or its graph or image; cleaned as in pretraining.
 
         Raises:
             UserError: a text that the modality cannot read.
@@ -81,7 +87,8 @@ class Encoder:
             try:
                 sequences.append(to_example(self.data.clean(text)))
             except BadText as bad:
-                raise UserError(f"text {number}, {text[:60]!r}: {bad.reason}; {bad.fix}") from None
+                name = text if self.reads_images else text[:60]
+                raise UserError(f"text {number}, {name!r}: {bad.reason}; {bad.fix}") from None
         return sequences
 
     def row_tokens(self, sequences: Sequence[Sized]) -> int:
@@ -120,7 +127,7 @@ class Encoder:
         def vectors(params, batch):
             if layer == 0:
                 embeddings = model.apply(params, batch, collect=("layers",)).layers[0]
-                return pool_hidden(embeddings, batch, spec.pooling, spec.special)
+                return pool_hidden(embeddings, spec.rows(batch), spec.pooling, spec.special)
             return model.apply(params, batch).pooled
 
         pool = jax.jit(vectors)
@@ -128,6 +135,11 @@ class Encoder:
         def embed(texts: Sequence[str]) -> np.ndarray:
             if not len(texts):
                 return np.zeros((0, getattr(spec, "pooled_width", spec.width)), np.float32)
+            step = IMAGES if self.reads_images else len(texts)
+            parts = [texts[start : start + step] for start in range(0, len(texts), step)]
+            return np.concatenate([part_vectors(part) for part in parts])
+
+        def part_vectors(texts: Sequence[str]) -> np.ndarray:
             sequences = self.tokenize(texts)
             packed = pack_examples(
                 sequences,

@@ -102,5 +102,5 @@ def _of_whole_stack(spec, params, layers, pooling, dtype):
 
 def _pooled(x: jax.Array, batch: Batch, spec: Stack, pooling: Pooling, dtype: str):
     if pooling != "tokens":
-        x = pool(x, batch, {"mean": "mean", "cls": "first"}[pooling], spec.special)
+        x = pool(x, spec.rows(batch), {"mean": "mean", "cls": "first"}[pooling], spec.special)
     return jnp.asarray(x, dtype)

@@ -8,6 +8,8 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,8 +20,9 @@ from biofm_jax.data.batch import Batch
 from biofm_jax.data.image_folders import ImageRecord
 from biofm_jax.data.pipeline import RowBuilder
 from biofm_jax.data.pixels import Image
-from biofm_jax.data.token_store import TokenStore, group_hash, npy_header
+from biofm_jax.data.token_store import TokenStore, group_hash, npy_header, publish
 from biofm_jax.data.tokenizers import Vocabulary
+from biofm_jax.errors import UserError
 
 FORMAT = 1  # raised when the layout of the files below changes
 CHUNK = 64  # images that are read at a time
@@ -101,6 +104,48 @@ class ImageRows(RowBuilder):
         for row, number in zip(rows, self.store.image[sequence]):
             images[row] = pixels[number]  # one copy; an index array would make another
         return batch.replace(images=images)
+
+
+def publish_images(
+    out: Path,
+    records: Sequence[ImageRecord],
+    load: Callable[[ImageRecord], Loaded],
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    bad: BadRecords,
+    tolerance: float,
+    about: dict,
+) -> None:
+    """Write a prepared folder of images, whole or not at all.
+
+    Args:
+        out: the folder; its bad records are listed in `<out>.bad_records.jsonl` if it is not made.
+        records: see `write_images`, as the four behind.
+        load: see `records`.
+        shape: see `records`.
+        dtype: see `records`.
+        bad: those found so far.
+        tolerance: share of bad records with which it is made.
+        about: its metadata; counts are added.
+
+    Raises:
+        UserError: `out` exists, or too many records are bad.
+    """
+    if out.exists():
+        raise UserError(f"{out}: exists already; delete it or name another folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    listing = out.with_name(out.name + ".bad_records.jsonl")
+    try:
+        count, kinds = write_images(temporary, records, load, shape, dtype, bad)
+        bad.check(count, tolerance, listing)
+        bad.write(temporary / "bad_records.jsonl")
+        counts = {"format": FORMAT, "count": count, "bad": len(bad.records), "images": kinds}
+        (temporary / "metadata.json").write_text(json.dumps(about | counts))
+        publish(temporary, out)
+        listing.unlink(missing_ok=True)  # of an earlier run that stopped
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_images(

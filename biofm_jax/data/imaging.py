@@ -5,8 +5,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -30,17 +28,16 @@ from biofm_jax.data.image_store import (
     ImageRows,
     ImageStore,
     open_images,
-    write_images,
+    publish_images,
 )
 from biofm_jax.data.pictures import Picture
 from biofm_jax.data.pipeline import BatchIterator, FixedRows, ShuffledRows
 from biofm_jax.data.pixels import Fit, Image, fitted, quantised, shown, with_channels
 from biofm_jax.data.readers import file_ending
 from biofm_jax.data.sequence import expanded
-from biofm_jax.data.token_store import publish
 from biofm_jax.errors import UserError
 
-HELD_SPLIT = "test"  # left out of what a model is pretrained on
+HELD = "test"  # left out of what a model is pretrained on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,28 +208,15 @@ class ImageData(ExampleData):
             cut=cut,
             other=lambda ending: other.update([ending]),
         )
-        kept = [r for r in records if (r.split == self.split if self.split else self._used(r))]
+        kept = [
+            r for r in records if self.split in (r.split, "") and (self.split or r.split != HELD)
+        ]
         if records and not kept:
             raise UserError(f"{source}: no record is of split {self.split!r}")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-        listing = out.with_name(out.name + ".bad_records.jsonl")
-        try:
-            count, kinds = write_images(temporary, kept, self._load, self.shape, self.dtype, bad)
-            bad.check(count, self.tolerance, listing)
-            bad.write(temporary / "bad_records.jsonl")
-            about = {"kind": self.kind, "format": FORMAT, "source": source.name, "count": count}
-            about |= {"bad": len(bad.records), "left_out": len(records) - len(kept)}
-            about |= {"images": kinds, "other_files": dict(other)}
-            (temporary / "metadata.json").write_text(json.dumps(about | self.recorded()))
-            publish(temporary, out)
-            listing.unlink(missing_ok=True)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        about = {"kind": self.kind, "source": source.name, **self.recorded()}
+        about |= {"left_out": len(records) - len(kept), "other_files": dict(other)}
+        publish_images(out, kept, self._load, self.shape, self.dtype, bad, self.tolerance, about)
         return out
-
-    def _used(self, record: ImageRecord) -> bool:
-        return record.split != HELD_SPLIT
 
     def _load(self, record: ImageRecord) -> tuple[np.ndarray, Image]:
         found = record.picture.read()
@@ -281,9 +265,12 @@ class ImageData(ExampleData):
         for name, value in self.recorded().items():
             there = about[name]
             if name not in ("columns", "split", "captions") and there != value:
-                words = " ".join(map(str, there)) if isinstance(there, list) else there
+                words, asked = (
+                    " ".join(map(str, each)) if isinstance(each, list) else each
+                    for each in (there, value)
+                )
                 raise UserError(
-                    f"{folder}: prepared with {name} {words}, and data.{name} is {value}; give "
+                    f"{folder}: prepared with {name} {words}, and data.{name} is {asked}; give "
                     f"--data.{name} {words}, or prepare it again"
                 )
         return folder

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from biofm_jax.data import dicom, dicom_series, nifti, npz_images, raster
+from biofm_jax.data import dicom, dicom_series, nifti, npz_images, raster, slides
 from biofm_jax.data.bad_records import BadText
 from biofm_jax.data.pixels import Image, shown
 from biofm_jax.data.volumes import cut, one_slice
@@ -81,6 +81,8 @@ class Picture(str):
         file = self.file
         if not file.exists():
             raise BadText("there is no such file", "check the name, or drop the record")
+        if self.partition("#")[2].startswith(f"{slides.TILE}/"):
+            return slides.read_tile(file, self.partition("#")[2])
         member, kind, number = cut(self.partition("#")[2])
         if not kind:
             return format_of(file).read(file, member)

@@ -13,6 +13,7 @@ from biofm_jax.data.pixels import Image
 TIFF_ENDINGS = (".tif", ".tiff")
 ALPHA = {"LA": "L", "RGBA": "RGB", "PA": "RGB"}  # mode with an alpha channel -> without
 PLAIN = ("L", "RGB")
+UNITS = {2: 25400, 3: 10000}  # micrometres in TIFF's units of resolution: inch, centimetre
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -67,6 +68,28 @@ def raster_pages(path: Path) -> int:
         except UnidentifiedImageError:
             values = _by_tifffile(path)
             return len(values) if values.ndim == 4 else 1
+
+
+def read_levels(path: Path) -> tuple[list[np.ndarray], float]:
+    """The pages of a TIFF that shrink from the first on, and its resolution.
+
+    Returns:
+        (h, w, c) uint8 of each, the finest first; micrometres a pixel, 0 where none are told.
+
+    Raises:
+        BadText: as `read_raster`.
+    """
+    from PIL import Image as Pillow
+
+    with _named(), Pillow.open(path) as picture:
+        tags = getattr(picture, "tag_v2", {})
+        dots, unit = float(tags.get(282, 0)), UNITS.get(tags.get(296, 2), 0)
+        levels: list[np.ndarray] = []
+        for page in range(getattr(picture, "n_frames", 1)):
+            picture.seek(page)
+            if not levels or picture.size[0] < levels[-1].shape[1]:
+                levels.append(_pixels(picture))
+    return levels, unit / dots if dots > 100 else 0.0  # fewer are a printer's or a screen's
 
 
 @contextlib.contextmanager

@@ -15,11 +15,13 @@ import numpy as np
 import tyro
 
 from biofm_jax import __version__, specs
+from biofm_jax.adapt.embed_images import ImageEmbedder
 from biofm_jax.adapt.embed_stream import Embedder
 from biofm_jax.adapt.encoder import Encoder
 from biofm_jax.adapt.layer_states import Pooling
 from biofm_jax.data.progress import told
 from biofm_jax.data.sources import file_digest
+from biofm_jax.embed.images import ImageSource, refuse_text_options
 from biofm_jax.embed.parts import Parts, refuse_other
 from biofm_jax.embed.source import Source, Survey, one_ahead, survey
 from biofm_jax.embed.tables import ENDINGS, Layout, check_space, merge, read_facts
@@ -39,6 +41,8 @@ class Embed:
 
     biofm embed runs/esm2 proteins.fasta.gz proteins.parquet
 
+    biofm embed runs/vit scans/ scans.parquet
+
     biofm embed runs/smiles library.csv library.safetensors --column smiles --dtype float16
 
     A Parquet file has columns `id` and `embedding`. A sequence's embedding does not depend on
@@ -48,7 +52,8 @@ class Embed:
 
     Attributes:
         model: folder of a finished run, FOLDER@best, of an import, or random:EXPERIMENT.py.
-        input: .fasta .fa .faa, .csv .tsv, .smi, .txt (a text a line), each also with .gz behind.
+        input: .fasta .fa .faa, .csv .tsv, .smi, .txt (a text a line), each also with .gz behind;
+            for a model of images a folder, a table that names files, or one .npz or volume.
         out: file to write, .parquet or .safetensors.
         pooling: mean over tokens (special ones left out), the first token (cls), or one vector
             for each token of the text (tokens): those that the tokenizer puts before and behind
@@ -110,20 +115,25 @@ class Job:
                 f"{options.model} reads molecules as atoms in space, and `biofm embed` writes "
                 "embeddings of texts and graphs; use it by `biofm evaluate --method probe`"
             )
-        self.source = Source(options.input, encoder.data, options.column, options.id_column)
-        self.embedder = Embedder(
-            encoder,
-            pooling=options.pooling,
-            layers=options.layers or None,
-            dtype=options.dtype,
-            truncate=options.long == "truncate",
-            batch_tokens=options.batch_tokens,
-            seed=options.seed,
-        )
+        asked = {
+            "pooling": options.pooling,
+            "layers": options.layers or None,
+            "dtype": options.dtype,
+            "batch_tokens": options.batch_tokens,
+            "seed": options.seed,
+        }
+        if encoder.reads_images:
+            refuse_text_options(options.long, options.id_column)
+            self.source = ImageSource(options.input, encoder.data, options.column)
+            self.embedder = ImageEmbedder(encoder, **asked)
+        else:
+            self.source = Source(options.input, encoder.data, options.column, options.id_column)
+            self.embedder = Embedder(encoder, truncate=options.long == "truncate", **asked)
         names = tuple(f"embedding_layer_{layer}" for layer in options.layers) or ("embedding",)
         by_token = options.pooling == "tokens"
         self.layout = Layout(names, self.embedder.width, options.dtype, by_token)
         platform = jax.default_backend()
+        self.unit = "images" if encoder.reads_images else "sequences"
         letters = options.part_letters or LETTERS.get(platform, LETTERS_ELSEWHERE)
         if by_token:
             letters = min(letters, max(1, PART_BYTES // self._bytes_of_vector()))
@@ -138,17 +148,22 @@ class Job:
     def facts(self) -> dict[str, Any]:
         """What the result depends on; it is written with it, and parts are mixed only if equal."""
         options, encoder = self.options, self._encoder
+        if encoder.reads_images:
+            reads, content = {"images": encoder.data.recorded()}, self.source.digest()
+        else:
+            reads = {"tokenizer": encoder.data.tokenizer().fingerprint()}
+            content = file_digest(options.input)
         return {
             "model": {
                 "name": encoder.name,
                 "spec": specs.encode(encoder.spec),
                 "weights": weights_digest(encoder, options.seed),
-                "tokenizer": encoder.data.tokenizer().fingerprint(),
+                **reads,
                 "row_tokens": self.embedder.room,
             },
             "input": {
                 "file": options.input.name,
-                "sha256": file_digest(options.input),
+                "sha256": content,
                 "column": options.column,
                 "id_column": options.id_column,
             },
@@ -164,6 +179,8 @@ class Job:
 
     def survey(self, listing: Path | None) -> Survey:
         """See `source.survey`."""
+        if self._encoder.reads_images:
+            return self.source.survey(tolerance=self.options.tolerance, listing=listing)
         return survey(
             self.source,
             self.embedder.room,
@@ -175,6 +192,8 @@ class Job:
     def dry_run(self) -> dict[str, Any]:
         """What the job would be; nothing is written."""
         found = self.survey(None)
+        if self._encoder.reads_images:
+            return {"images": found.records, "bad": len(found.bad), "bytes": self._bytes(found)}
         shapes, room, tokens, examples = Counter(), 0, 0, {}
         for part in self._parts(found):
             sequences = self.source.tokenized(part)
@@ -225,15 +244,16 @@ class Job:
             merge(paths, out)
         shutil.rmtree(self.parts.folder)
         seconds = time.monotonic() - began
+        what = "images" if self.unit == "images" else "tokens"
         return {
             "out": str(out),
-            "sequences": found.records,
+            self.unit: found.records,
             "bad": len(found.bad),
-            "tokens": found.tokens,
+            **({} if self.unit == "images" else {"tokens": found.tokens}),
             "parts": count,
             "parts_from_before": resumed,
             "seconds": seconds,
-            "tokens_per_second": None if resumed else found.tokens / seconds,
+            f"{what}_per_second": None if resumed else found.tokens / seconds,
         }
 
     def _tolerate(self, found: Survey) -> None:
@@ -253,7 +273,7 @@ class Job:
                 there = self.parts.rows(number) is not None
                 yield number, part, None if there else self.source.tokenized(part)
 
-        with told(found.records, f"{self._encoder.name}: sequences embedded") as advance:
+        with told(found.records, f"{self._encoder.name}: {self.unit} embedded") as advance:
             for number, part, sequences in one_ahead(ready()):
                 count += 1
                 if sequences is None:
@@ -269,6 +289,8 @@ class Job:
     def _bytes(self, found: Survey) -> int:
         """Bytes of the numbers in the result."""
         vectors = found.tokens if self.layout.by_token else found.records
+        if self.layout.by_token and self.unit == "images":
+            vectors *= int(self.embedder.kept([None])[0])
         return vectors * self._bytes_of_vector()
 
     def _bytes_there(self) -> int:

@@ -100,11 +100,12 @@ def smooth_grad(
     return np.abs(np.asarray(mean(jnp.asarray(image, jnp.float32)))).max(-1)
 
 
-def points_inside(saliency_map: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> bool:
-    """The pointing game: whether the most salient pixel lies in a mask (Zhang et al. 2018)."""
+def points_inside(saliency_map: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> float:
+    """The pointing game: whether the most salient pixel lies in a mask (Zhang et al. 2018,
+    doi 10.1007/s11263-017-1059-x), 0 or 1; of several with one value, the share that does."""
     if mask.shape != saliency_map.shape:
         raise UserError(f"a mask of {mask.shape} for a map of {saliency_map.shape}")
-    return bool(mask.flat[int(np.argmax(saliency_map))])
+    return float(mask[saliency_map == saliency_map.max()].mean())
 
 
 def _gradient(score: Score, image: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
+from biofm_jax.interpret import image_pictures
 from biofm_jax.interpret.molecule_picture import molecule_figure
 from biofm_jax.interpret.records import Interpretation
 
@@ -143,27 +144,14 @@ def _embeddings(found: Interpretation) -> Figure:
     return figure
 
 
-def _saliency(found: Interpretation) -> Figure:
-    image, values = found.arrays["image"], found.arrays["saliency"]
-    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    span = float(np.ptp(image)) or 1.0
-    shown = (image - image.min()) / span
-    shown = shown[..., 0] if shown.shape[-1] == 1 else shown[..., :3]
-    for axis, title in ((left, "image"), (right, "saliency over it")):
-        axis.imshow(shown, cmap="gray" if shown.ndim == 2 else None)
-        axis.set_title(title)
-        axis.set_axis_off()
-    drawn = right.imshow(values, cmap="inferno", alpha=0.55)
-    figure.colorbar(drawn, ax=right, label=found.unit, shrink=0.8)
-    return figure
-
-
 _DRAWN = {
     "rollout": _rollout,
     "contacts": _contacts,
     "mutagenesis": _mutagenesis,
     "gradients": _gradients,
     "embeddings": _embeddings,
-    "saliency": _saliency,
+    "maps": image_pictures.maps,
+    "pointing": image_pictures.pointing,
+    "neighbours": image_pictures.neighbours,
+    "reconstruction": image_pictures.reconstruction,
 }

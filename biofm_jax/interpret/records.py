@@ -21,7 +21,10 @@ KINDS = {
     "mutagenesis": ("changes", "tokens", "alphabet"),
     "gradients": ("attributions", "tokens"),
     "embeddings": ("points", "labels"),
-    "saliency": ("image", "saliency"),
+    "maps": ("image", "maps", "names"),
+    "pointing": ("names", "hits", "areas"),
+    "neighbours": ("queries", "found", "query_labels", "found_labels", "similarity"),
+    "reconstruction": ("images", "shown", "drawn"),
 }
 
 

@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import jax.numpy as jnp
-
 from biofm_jax.models.positions import Positions
 from biofm_jax.models.spec import ModelSpec
 from biofm_jax.models.vision import VisionSpec, check_image_data
@@ -54,16 +52,6 @@ class AroundVision(ModelSpec):
         """None: images have no such thing."""
         return None
 
-    @property
-    def remat(self) -> str:
-        """Of the encoder."""
-        return self.encoder.remat
-
-    @property
-    def compute_dtype(self) -> jnp.dtype:
-        """Of the encoder, as JAX knows it."""
-        return self.encoder.compute_dtype
-
     def check(self, data, mesh) -> None:
         """See `ModelSpec`: as the encoder does."""
         check_image_data(self.encoder, data, mesh, self.writer)
@@ -72,6 +60,10 @@ class AroundVision(ModelSpec):
         """The encoder."""
         return self.encoder, None if params is None else params["encoder"]
 
-    def replaced(self, **changes) -> "AroundVision":
-        """With some fields of the encoder changed."""
-        return dataclasses.replace(self, encoder=dataclasses.replace(self.encoder, **changes))
+    def stacks(self):
+        """See `ModelSpec`."""
+        return {"encoder": self.encoder}
+
+    def places(self, batch) -> int:
+        """See `ModelSpec`: of the encoder, as if it saw all patches."""
+        return self.encoder.places(batch)

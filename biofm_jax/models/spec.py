@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from biofm_jax.array_types import PyTree
 from biofm_jax.data.api import DataSpec
+from biofm_jax.data.batch import Batch
 from biofm_jax.errors import UserError
 from biofm_jax.models.api import Model
 
@@ -67,6 +68,10 @@ class ModelSpec:
     def stacks(self) -> Mapping[str, "ModelSpec"]:
         """The models it is made of, by the names of its fields; empty where it is one itself."""
         return {}
+
+    def rows(self, batch: Batch) -> Batch:
+        """The batch whose tokens the hidden states are of; another one where images become rows."""
+        return batch
 
     def replaced(self, **changes) -> "ModelSpec":
         """The spec with some fields changed, in each of its stacks."""

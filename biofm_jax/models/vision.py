@@ -106,6 +106,10 @@ class VisionSpec(TransformerSpec):
         names = ("tokens", "segment_ids", "positions")
         return whole.replace(**{name: getattr(whole, name)[:, :shown] for name in names})
 
+    def rows(self, batch: Batch) -> Batch:
+        """See `ModelSpec`: a row of tokens for each image."""
+        return image_tokens(self, batch) if batch.tokens.shape[1] == 1 else batch
+
     def check(self, data, mesh) -> None:
         """See `ModelSpec`; the data must have images of the model's size."""
         check_image_data(self, data, mesh, self.writer)
@@ -134,8 +138,7 @@ class VisionSpec(TransformerSpec):
             return init_stack(self, rng)
 
         def apply(params, batch: Batch, **options):
-            inner = image_tokens(self, batch) if batch.tokens.shape[1] == 1 else batch
-            return apply_stack(self, params, inner, **options)
+            return apply_stack(self, params, self.rows(batch), **options)
 
         def axes(params):
             names = stack_axes(self)

@@ -28,6 +28,11 @@ class MaskedAutoencoder(ObjectiveSpec):
     rate: float = 0.75
     normalise: bool = True
 
+    @property
+    def predicted(self) -> float:
+        """See `ObjectiveSpec`; of the patches."""
+        return self.rate
+
     def check(self, model, data) -> None:
         """See `ObjectiveSpec`."""
         if not isinstance(model, MaskedAutoencoderSpec):

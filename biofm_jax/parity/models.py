@@ -5,6 +5,7 @@ from biofm_jax.parity.graph_comparisons import graph_comparisons
 from biofm_jax.parity.references import MASK, PAD, VOCABULARY, Reference, randomised
 from biofm_jax.parity.t5_models import t5_references
 from biofm_jax.parity.unimol_measures import unimol_comparisons
+from biofm_jax.parity.vision_models import vision_comparisons
 from biofm_jax.parity.written_models import written_references
 from biofm_jax.zoo.bert import BERT, MEGATRON, ROBERTA
 from biofm_jax.zoo.biogpt import BIOGPT
@@ -136,4 +137,5 @@ def _causal() -> list[Reference]:
 def references() -> list[Reference | Compared]:
     """Every reference: of transformers, written out, and of PyTorch Geometric."""
     families = [*_esm(), *_bert_like(), *_modern(), *_causal(), *written_references()]
-    return [*families, *t5_references(), *unimol_comparisons(), *graph_comparisons()]
+    more = [*t5_references(), *unimol_comparisons(), *graph_comparisons(), *vision_comparisons()]
+    return [*families, *more]

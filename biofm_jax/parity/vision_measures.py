@@ -183,9 +183,7 @@ def measure_vision(
     def output(out):
         return out.hidden if out.logits is None else out.logits[:, 0]
 
-    theirs = reference(
-        pixel_values(images, spec), output_hidden_states=True, **seen.options
-    )
+    theirs = reference(pixel_values(images, spec), output_hidden_states=True, **seen.options)
     wanted = _output(theirs)
     weight = np.random.default_rng(1).normal(size=wanted.shape).astype(np.float32)
     (wanted * torch.from_numpy(weight)).sum().backward()
@@ -203,7 +201,7 @@ def measure_vision(
     figures = made.figures | {
         "logits": relative_error(output(out), wanted.detach()),
         "hidden": worst(hidden),
-        "batch": _alone(lambda batch: output(run(params, batch)[1]), seen.inner),
+        "batch": relative_error(output(run(params, alone(seen.inner))[1])[0], output(out)[0]),
     }
     if other_size is not None:
         images = random_images(other_size, spec.channels, seed=5)
@@ -231,13 +229,11 @@ def _output(out: Any) -> Any:
     return out.last_hidden_state
 
 
-def _alone(apply: Callable[[Batch], Any], batch: Batch) -> float:
-    """How far the outputs of the first row are from those it has beside empty rows."""
-    blank = np.arange(len(batch.tokens)) > 0
-    there = ~blank
-    alone = batch.replace(
-        images=batch.images * there[:, None, None, None].astype(np.uint8),
-        segment_ids=batch.segment_ids * there[:, None],
-        examples=np.where(blank[:, None], -1, batch.examples),
+def alone(batch: Batch) -> Batch:
+    """The batch with its first row alone, the others empty."""
+    there = (np.arange(len(batch.tokens)) == 0)[:, None]
+    return batch.replace(
+        images=batch.images * there[:, None, None].astype(np.uint8),
+        segment_ids=batch.segment_ids * there,
+        examples=np.where(there, batch.examples, -1),
     )
-    return relative_error(apply(alone)[0], apply(batch)[0])

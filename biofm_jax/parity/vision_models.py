@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from biofm_jax.parity.autoencoder_measures import measure_autoencoder
 from biofm_jax.parity.compared import Compared
 from biofm_jax.parity.references import PAD, VOCABULARY, randomised
 from biofm_jax.parity.tower_measures import ROOM, measure_towers
@@ -16,7 +17,7 @@ from biofm_jax.zoo.clip import CLIP
 from biofm_jax.zoo.dinov2 import DINOV2, DINOV2_REGISTERS
 from biofm_jax.zoo.family import Family
 from biofm_jax.zoo.siglip import SIGLIP
-from biofm_jax.zoo.vit import VIT, VIT_MAE_ENCODER
+from biofm_jax.zoo.vit import VIT, VIT_MAE, VIT_MAE_ENCODER
 
 # Heads and width of the stream: heads of 8 and of 12.
 SMALL, WIDE = (4, 32), (2, 24)
@@ -48,6 +49,13 @@ def _compared(family: Family, variant: str, build: Callable[[], Any], **options)
     return Compared(family.name, variant, family.reference, measure)
 
 
+def _autoencoder(size: tuple[int, int], masked: float) -> Callable[[], Any]:
+    drawing = dict(decoder_num_attention_heads=2, decoder_hidden_size=16,
+                   decoder_num_hidden_layers=2, decoder_intermediate_size=36)  # fmt: skip
+    options = _sizes(*size, 12, 4) | drawing | {"intermediate_size": FEEDFORWARD}
+    return _build("ViTMAEForPreTraining", "ViTMAEConfig", mask_ratio=masked, **options)
+
+
 def _kept(masked: float) -> Callable:
     return functools.partial(kept_patches, masked=masked)
 
@@ -60,7 +68,8 @@ def vision_comparisons() -> list[Compared]:
     dinov2, registers = "Dinov2Config", "Dinov2WithRegistersConfig"
     resampled = dict(other_size=(24, 12))
     return [
-        _compared(VIT, "4 heads of 8, pooler, another size", _build("ViTModel", vit, **feed, **small),
+        _compared(VIT, "4 heads of 8, pooler, another size",
+                  _build("ViTModel", vit, **feed, **small),
                   interpolate_pos_encoding=True, **resampled),
         _compared(VIT, "2 heads of 12, relu, classifier",
                   _build("ViTForImageClassification", vit, hidden_act="relu", qkv_bias=False,
@@ -69,6 +78,12 @@ def vision_comparisons() -> list[Compared]:
                   _build(*mae, **feed, **small), view=_kept(0.75)),
         _compared(VIT_MAE_ENCODER, "2 heads of 12, half of the patches",
                   _build(*mae, mask_ratio=0.5, **feed, **wide), view=_kept(0.5)),
+        *(
+            Compared(VIT_MAE.name, f"{size[0]} heads of {size[1] // size[0]}", VIT_MAE.reference,
+                     functools.partial(measure_autoencoder, _autoencoder(size, masked), VIT_MAE,
+                                       masked))
+            for size, masked in ((SMALL, 0.75), (WIDE, 0.5))
+        ),
         _compared(DINOV2, "4 heads of 8, masks, another size",
                   _build("Dinov2Model", dinov2, layerscale_value=0.1, **small),
                   view=masked_patches, **resampled),
@@ -89,8 +104,15 @@ def vision_comparisons() -> list[Compared]:
 
 def _towers() -> list[Compared]:
     """CLIP and SigLIP; the towers have other widths in CLIP, and one in SigLIP."""
-    text = dict(intermediate_size=FEEDFORWARD, vocab_size=VOCABULARY, num_hidden_layers=1,
-                max_position_embeddings=ROOM, bos_token_id=2, eos_token_id=2, pad_token_id=PAD)
+    text = dict(
+        intermediate_size=FEEDFORWARD,
+        vocab_size=VOCABULARY,
+        num_hidden_layers=1,
+        max_position_embeddings=ROOM,
+        bos_token_id=2,
+        eos_token_id=2,
+        pad_token_id=PAD,
+    )
     found = []
     for (heads, width), other in ((SMALL, WIDE), (WIDE, SMALL)):
         vision = _sizes(heads, width, 12, 4) | dict(intermediate_size=FEEDFORWARD)

@@ -4,11 +4,8 @@ Sources: Radford et al. 2021, arXiv:2103.00020 (CLIP); Huang et al. 2023, doi
 10.1038/s41591-023-02504-3 (PLIP). Tensor names and `config.json` are those of transformers' `clip`.
 """
 
-import dataclasses
 import math
 from collections.abc import Iterator
-
-import numpy as np
 
 from biofm_jax.models.dual_encoder import DualEncoderSpec, SharedSpace
 from biofm_jax.models.heads import ProjectionHead
@@ -17,7 +14,7 @@ from biofm_jax.models.transformer import TransformerSpec
 from biofm_jax.models.vision import VisionSpec
 from biofm_jax.zoo.config import activation, published_activation, refuse_other
 from biofm_jax.zoo.family import Family
-from biofm_jax.zoo.tensors import Flat, Shape, Tensor, dense, norm
+from biofm_jax.zoo.tensors import Flat, OneBatch, Tensor, dense, norm
 from biofm_jax.zoo.vision_layout import (
     OPENAI,
     image_config,
@@ -28,23 +25,6 @@ from biofm_jax.zoo.vision_layout import (
 
 # The published logarithm of the inverse temperature at the start, that of 0.07 to four digits.
 START = 2.6592
-
-
-@dataclasses.dataclass(frozen=True)
-class Scalar:
-    """One number without an axis."""
-
-    def published_shape(self, shape: Shape) -> Shape:
-        """The published tensor's shape, from the part's."""
-        return ()
-
-    def to_ours(self, array: np.ndarray, shape: Shape) -> np.ndarray:
-        """A published tensor as the part of that shape."""
-        return array
-
-    def to_published(self, array: np.ndarray) -> np.ndarray:
-        """The inverse of `to_ours`."""
-        return array
 
 
 def blocks(name: str, root: str) -> Iterator[Tensor]:
@@ -76,7 +56,7 @@ def tensors(spec: DualEncoderSpec) -> list[Tensor]:
     """The table of `CLIPModel`."""
     embeddings = "vision_model.embeddings"
     return [
-        Tensor("logit_scale", "space/scale", Scalar()),
+        Tensor("logit_scale", "space/scale", OneBatch(0)),
         Tensor(f"{embeddings}.class_embedding", "first/embed/class"),
         Tensor(f"{embeddings}.position_embedding.weight", "first/embed/positions", Flat(1)),
         *patch_projection(spec.first, f"{embeddings}.patch_embedding", "first/embed/patches"),

@@ -21,6 +21,10 @@ ACTIVATIONS = {
 }
 
 
+# How a published processor of images prepares them, beside `config.json`.
+PREPROCESSOR = "preprocessor_config.json"
+
+
 def activation(name: str) -> str:
     """Our name of an activation.
 

@@ -17,7 +17,9 @@ from biofm_jax.errors import UserError
 from biofm_jax.files import whole_folder, write_whole
 from biofm_jax.models.dual_encoder import DualEncoderSpec
 from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
+from biofm_jax.models.masked_autoencoder import MaskedAutoencoderSpec
 from biofm_jax.models.spec import ModelSpec
+from biofm_jax.zoo.config import PREPROCESSOR
 from biofm_jax.zoo.family import Family
 from biofm_jax.zoo.importing import model_places
 from biofm_jax.zoo.store import CONFIG, TOKENIZER, Stored
@@ -92,6 +94,8 @@ def export_stored(stored: Stored, out: Path, advance: Callable[[int], None]) -> 
             shutil.copyfile(config, folder / CONFIG)
         else:
             _write_config(folder, stored.family, stored.spec)
+        if (images := stored.folder / PREPROCESSOR).is_file():
+            shutil.copyfile(images, folder / PREPROCESSOR)
         if (stored.folder / TOKENIZER).is_dir():
             copy_tokenizer(stored.folder / TOKENIZER, folder)
 
@@ -157,6 +161,8 @@ def _decisive(spec: ModelSpec) -> dict[str, Any]:
         stacks = ("encoder", "decoder")
     elif isinstance(spec, DualEncoderSpec):
         stacks = ("first", "second")
+    elif isinstance(spec, MaskedAutoencoderSpec):
+        return _decisive(spec.encoder) | {"decoder": spec.decoder}
     if stacks:
         return {
             f"{name}.{field}": value

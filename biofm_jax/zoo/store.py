@@ -13,11 +13,12 @@ from safetensors.numpy import save
 
 from biofm_jax import specs
 from biofm_jax.array_types import PyTree
+from biofm_jax.data.api import ExampleData
 from biofm_jax.data.published_tokenizers import copy_tokenizer
-from biofm_jax.data.sequence import SequenceData
 from biofm_jax.errors import UserError
 from biofm_jax.files import whole_folder, write_whole
 from biofm_jax.models.spec import ModelSpec
+from biofm_jax.zoo.config import PREPROCESSOR
 from biofm_jax.zoo.family import Family
 from biofm_jax.zoo.importing import Plan, model_shapes
 from biofm_jax.zoo.registry import FAMILIES
@@ -38,8 +39,8 @@ class Stored:
         folder: where it lies.
         family: of the model.
         spec: the architecture.
-        data: how texts become its tokens; None where its modality has no text pipeline here or
-            the import came without the tokenizer's files.
+        data: how texts or images become its input; None where its modality has no text pipeline
+            here or the import came without the tokenizer's files.
         record: the whole content of `model.json`.
     """
 
@@ -47,7 +48,7 @@ class Stored:
     folder: Path
     family: Family
     spec: ModelSpec
-    data: SequenceData | None
+    data: ExampleData | None
     record: dict[str, Any]
 
     def params(self, shardings: PyTree | None = None) -> PyTree:
@@ -108,7 +109,7 @@ def load_stored(folder: Path) -> Stored:
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise UserError(f"{path} is no record of an imported model ({FORMAT})")
     data = None if record["data"] is None else specs.decode(record["data"])
-    if data is not None and data.tokenizer_path:
+    if getattr(data, "tokenizer_path", ""):
         data = dataclasses.replace(data, tokenizer_path=str(folder / TOKENIZER))
     family, spec = FAMILIES[record["family"]], specs.decode(record["model"])
     return Stored(record["name"], folder, family, spec, data, record)
@@ -120,7 +121,7 @@ def store(
     weights: Weights,
     params: PyTree,
     *,
-    data: SequenceData | None,
+    data: ExampleData | None,
     facts: dict[str, Any],
     config: Path | None,
     tokenizer: Path | None,
@@ -134,7 +135,7 @@ def store(
         params: the parameters, on any devices.
         data: see `Stored`.
         facts: more of the record: name, licence, source, citation, versions.
-        config: the published `config.json`.
+        config: the published `config.json`; what it says of images may lie beside it.
         tokenizer: a folder with the published tokenizer's files.
     """
     record = facts | {
@@ -163,6 +164,8 @@ def store(
             write_whole(temporary / LEFT_OUT, save(aside))
         if config is not None:
             shutil.copyfile(config, temporary / CONFIG)
+            if (images := config.parent / PREPROCESSOR).is_file():
+                shutil.copyfile(images, temporary / PREPROCESSOR)
         if tokenizer is not None:
             copy_tokenizer(tokenizer, temporary / TOKENIZER)
         write_whole(temporary / RECORD, json.dumps(record, indent=1) + "\n")

@@ -80,19 +80,25 @@ class Linear:
 
 @dataclasses.dataclass(frozen=True)
 class OneBatch:
-    """The same numbers behind an axis of length 1."""
+    """The same numbers behind axes of length 1.
+
+    Attributes:
+        axes: how many.
+    """
+
+    axes: int = 1
 
     def published_shape(self, shape: Shape) -> Shape:
         """The published tensor's shape, from the part's."""
-        return (1, *shape)
+        return (1,) * self.axes + shape
 
     def to_ours(self, array: np.ndarray, shape: Shape) -> np.ndarray:
         """A published tensor as the part of that shape."""
-        return array[0]
+        return array.reshape(shape)
 
     def to_published(self, array: np.ndarray) -> np.ndarray:
         """The inverse of `to_ours`."""
-        return array[None]
+        return array.reshape(self.published_shape(array.shape))
 
 
 @dataclasses.dataclass(frozen=True)

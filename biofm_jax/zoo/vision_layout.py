@@ -2,12 +2,16 @@
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from biofm_jax.data.imaging import ImageData
 from biofm_jax.errors import UserError
+from biofm_jax.models.spec import ModelSpec
 from biofm_jax.models.vision import VisionSpec
+from biofm_jax.zoo.config import PREPROCESSOR, read_config
 from biofm_jax.zoo.tensors import Shape, Tensor, dense
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -106,9 +110,11 @@ def image_fields(config: dict, norms: tuple[tuple, tuple]) -> dict[str, Any]:
                 f"config.json: num_channels is {channels}, and image_mean has {len(mean)} numbers"
             )
         mean, deviation = mean[:1] * channels, deviation[:1] * channels
+    image, patch = sides(config["image_size"]), sides(config["patch_size"])
     return {
-        "image": sides(config["image_size"]),
-        "patch": sides(config["patch_size"]),
+        # A convolution does not reach the margin that is left over (SigLIP's 384 pixels by 14).
+        "image": tuple(pixels // step * step for pixels, step in zip(image, patch)),
+        "patch": patch,
         "channels": channels,
         "mean": mean,
         "deviation": deviation,
@@ -132,3 +138,34 @@ def class_count(config: dict) -> int:
     """Classes of a published classifier."""
     labels = config.get("id2label")
     return len(labels) if labels else config.get("num_labels", 2)
+
+
+def with_preprocessor(config: dict, folder: Path) -> dict:
+    """A configuration with what the published preprocessing of images says, where it is there.
+
+    Args:
+        config: the content of `config.json`, which comes first.
+        folder: of the published files.
+
+    Raises:
+        UserError: the file beside it is no JSON object.
+    """
+    path = folder / PREPROCESSOR
+    if not path.is_file():
+        return config
+    said = read_config(path)
+    fields = ("image_mean", "image_std") + ("crop_size",) * said.get("do_center_crop", True)
+    return {name: said[name] for name in fields if said.get(name)} | config
+
+
+def image_data(spec: ModelSpec) -> ImageData | None:
+    """How images become the input of a model; None for one that reads no images.
+
+    They are cut to a square from the middle, as DINOv2's and CLIP's authors do, where pixels were
+    not stretched in pretraining.
+    """
+    tower, _ = spec.reader(None)
+    if not isinstance(tower, VisionSpec):
+        return None
+    fit = "crop" if tower.grid is not None or tower.embedding_norm else "stretch"
+    return ImageData(image=tower.image, channels=tower.channels, fit=fit)

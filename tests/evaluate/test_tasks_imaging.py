@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 import pytest
+from toy_pictures import toy_ebhi, toy_hrf, toy_pneumonia, toy_vqa_rad
 
 from biofm_jax.data.pictures import Picture
 from biofm_jax.errors import UserError
@@ -13,7 +14,6 @@ from biofm_jax.evaluate.leaks import leak_report
 from biofm_jax.evaluate.metrics import metric_value
 from biofm_jax.evaluate.task import get_task
 from biofm_jax.evaluate.tasks import imaging
-from tests.toy_pictures import toy_ebhi, toy_hrf, toy_pneumonia, toy_vqa_rad
 
 
 def test_pneumonia_takes_ill_training_images_of_one_file_and_normal_ones_of_the_other(tmp_path):

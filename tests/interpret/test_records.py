@@ -30,7 +30,25 @@ ARRAYS = {
         "labels": np.where(np.arange(50) % 7, np.arange(50) % 2, np.nan),
         "variance": np.array([0.5, 0.2]),
     },
-    "saliency": {"image": RNG.random((8, 9, 1)), "saliency": RNG.random((8, 9))},
+    "maps": {
+        "image": RNG.random((8, 9, 1)),
+        "maps": np.stack([RNG.random((8, 9)), RNG.normal(size=(8, 9)), np.zeros((8, 9))]),
+        "names": np.array(["rollout", "gradient x input", "nothing"]),
+        "mask": np.eye(8, 9, dtype=bool),
+    },
+    "pointing": {
+        "names": np.array(["rollout", "gradient"]),
+        "hits": RNG.random((2, 30)) < 0.4,
+        "areas": RNG.random(30) / 5,
+    },
+    "neighbours": {
+        "queries": RNG.random((2, 8, 8, 3)),
+        "found": RNG.random((2, 4, 8, 8, 3)),
+        "query_labels": np.array(["ill", "Serrated_adenoma"]),
+        "found_labels": np.array([["ill"] * 4, ["well"] * 4]),
+        "similarity": RNG.random((2, 4)),
+    },
+    "reconstruction": {name: RNG.random((3, 8, 8, 1)) for name in ("images", "shown", "drawn")},
 }
 
 

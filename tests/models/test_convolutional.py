@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from toy_pictures import toy_pneumonia
 
 from biofm_jax.adapt.finetune import FinetuneSpec
 from biofm_jax.data.batch import Batch
@@ -13,7 +14,6 @@ from biofm_jax.evaluate.baselines import BASELINES
 from biofm_jax.evaluate.metrics import metric_value
 from biofm_jax.evaluate.tasks.imaging import load_pneumonia
 from biofm_jax.models.convolutional import ConvolutionalSpec
-from tests.toy_pictures import toy_pneumonia
 
 
 def batch(images: np.ndarray) -> Batch:

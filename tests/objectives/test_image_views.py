@@ -11,7 +11,15 @@ from PIL import Image
 from toy_images import gradient
 
 from biofm_jax.errors import UserError
-from biofm_jax.objectives.image_views import Drawn, ImageViews, applied, draw, views
+from biofm_jax.objectives.image_views import (
+    Drawn,
+    ImageViews,
+    applied,
+    draw,
+    multiplied,
+    taken,
+    views,
+)
 
 NOTHING = ImageViews(area=(1.0, 1.0), flips=(), jitter=0.0, grey=0.0, blur=0.0)
 STRONG = ImageViews(size=(12, 10), flips=(0.5, 0.5), jitter=1.0, solarise=0.5)
@@ -108,6 +116,16 @@ def test_a_crop_is_torchvisions():
         )[0].permute(1, 2, 0)
         found = cropped(spec, jnp.asarray(image / np.float32(255)), box)
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("there", "wanted"), [(20, 20), (30, 4)])
+def test_both_ways_to_crop_give_the_same(there, wanted):
+    """What a CPU does and what an accelerator does."""
+    line = jax.random.uniform(jax.random.key(0), (there, 3))
+    for start, extent, flip in ((0, there, False), (3, there - 5, True), (there - 1, 1, False)):
+        box = (jnp.array(start), jnp.array(extent), jnp.array(flip))
+        few = taken(0, wanted, line, *box)
+        np.testing.assert_allclose(few, multiplied(0, wanted, line, *box), atol=1e-5)
 
 
 def test_a_view_depends_on_its_key_and_image_alone(strong):

@@ -93,6 +93,10 @@ def surroundings(cache, monkeypatch):
     jax.device_count()  # this process has its eight before the flags change
     monkeypatch.setenv("BIOFM_CACHE", str(cache))
     monkeypatch.setenv("XLA_FLAGS", "")
+    # Small programs too are compiled by the first child process alone.
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(cache / "compiled"))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
     monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
 
 

@@ -54,13 +54,13 @@ def test_two_shards_at_once_with_a_cell_that_diverges(tiny, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_half_finished_cell_goes_on_from_its_checkpoint(tiny, tmp_path, number):
     arguments = ["sweep", tiny, "--seeds", "1", "--out", tmp_path]
-    arguments += ["--over", "loop.steps=300", "--over", "loop.checkpoint_every=20"]
+    arguments += ["--over", "loop.steps=150", "--over", "loop.checkpoint_every=20"]
     folder = tmp_path / "cells" / "tiny_0"
     first = biofm(*arguments)
     last = time.monotonic() + 300
     while not (folder / "checkpoints" / "20").is_dir():
         assert time.monotonic() < last and first.poll() is None
-        time.sleep(0.05)
+        time.sleep(0.01)
     first.send_signal(number)
     first.communicate(timeout=300)
     assert first.returncode == (1 if number == signal.SIGTERM else -signal.SIGKILL)
@@ -73,11 +73,11 @@ def test_a_half_finished_cell_goes_on_from_its_checkpoint(tiny, tmp_path, number
         assert "stopped by SIGINT" in log and "going on from step" in log
     else:
         assert "running in another process" in err or "finished before" in err
-        while not (folder / "checkpoints" / "300").is_dir():
+        while not (folder / "checkpoints" / "150").is_dir():
             assert time.monotonic() < last
             time.sleep(0.1)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == list(range(1, 301))
+    assert [row["step"] for row in rows] == list(range(1, 151))
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """An encoder-decoder trains on every layout of devices as on one."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -27,6 +29,12 @@ LAYOUTS = {
 }
 
 
+@functools.cache
+def parameters():
+    init = jax.jit(SPEC.build().init, compiler_options=FAST_COMPILE)
+    return jax.device_get(init(jax.random.key(0), None))
+
+
 def two_steps(sizes, accumulate=1):
     """(2, 2) loss and gradient norm of each step, with dropout on, and the last state."""
     mesh = MeshSpec(*sizes).build(jax.devices()[: int(np.prod(sizes))])
@@ -39,8 +47,7 @@ def two_steps(sizes, accumulate=1):
         accumulate,
     )
     step = built.step.lower(built.shapes, packed()).compile(compiler_options=FAST_COMPILE)
-    init = jax.jit(SPEC.build().init, compiler_options=FAST_COMPILE)
-    state = built.adopt(0, jax.device_get(init(jax.random.key(0), None)))
+    state = built.adopt(0, parameters())
     metrics = []
     for seed in range(2):
         state, values = step(state, to_devices(mesh, packed(seed=seed)))

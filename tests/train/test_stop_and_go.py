@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
-STEPS, EVERY = 300, 30
+STEPS, EVERY = 150, 30
 
 EXPERIMENT = f"""
 from biofm_jax.data.protein import ProteinData
@@ -51,7 +51,15 @@ class Runner:
     def start(self, workdir: Path) -> subprocess.Popen:
         command = [sys.executable, "-m", "biofm_jax.cli", "train", self.experiment]
         command += ["--data.path", self.fasta, "--workdir", workdir]
-        settings = {"BIOFM_CACHE": str(self.folder / "cache"), "XLA_FLAGS": "", "COLUMNS": "200"}
+        settings = {
+            "BIOFM_CACHE": str(self.folder / "cache"),
+            "XLA_FLAGS": "",
+            "COLUMNS": "200",
+            # Small programs too are compiled by the first process alone.
+            "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
         return subprocess.Popen(
             [str(part) for part in command],
             cwd=ROOT,

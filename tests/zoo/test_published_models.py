@@ -33,7 +33,14 @@ CLASSES = {
     "mistral": ("MistralConfig", "MistralForCausalLM"),
     "t5": ("T5Config", "T5ForConditionalGeneration"),
     "t5_encoder": ("T5Config", "T5EncoderModel"),
+    "vit": ("ViTConfig", "ViTModel"),
+    "vit_mae": ("ViTMAEConfig", "ViTMAEForPreTraining"),
+    "dinov2": ("Dinov2Config", "Dinov2Model"),
+    "dinov2_with_registers": ("Dinov2WithRegistersConfig", "Dinov2WithRegistersModel"),
+    "clip": ("CLIPConfig", "CLIPModel"),
+    "siglip": ("SiglipConfig", "SiglipModel"),
 }
+OURS = ("architectures", "add_pooling_layer", "image_mean", "image_std")  # no fields of the classes
 
 
 def _written(kind, *names):
@@ -59,8 +66,12 @@ def theirs(model):
     with torch.device("meta"):
         if model.family.name in WRITTEN:
             return WRITTEN[model.family.name](model.config)
-        config, kind = (getattr(transformers, name) for name in CLASSES[model.family.name])
-        fields = {name: value for name, value in model.config.items()}
+        config, kind = CLASSES[model.family.name]
+        kind = getattr(transformers, model.config.get("architectures", [kind])[0])
+        config = getattr(transformers, config)
+        fields = {name: value for name, value in model.config.items() if name not in OURS}
+        if not model.config.get("add_pooling_layer", True):
+            return kind(config(**fields), add_pooling_layer=False)
         if model.family.name == "modernbert":
             fields = {name: value for name, value in fields.items() if "theta" not in name}
         return kind(config(**fields))
@@ -84,7 +95,8 @@ def test_parameter_counts(model):
     assert ours(model) == model.parameters
     aside = {"contact_head", "predictions.decoder.bias"}
     parameters = theirs(model).named_parameters()
-    counted = [p.numel() for name, p in parameters if not any(a in name for a in aside)]
+    counted = [p.numel() for name, p in parameters
+               if p.requires_grad and not any(a in name for a in aside)]  # fmt: skip
     assert sum(counted) == model.parameters
 
 
@@ -116,12 +128,19 @@ def test_experiments_have_the_published_shapes(size):
 
 
 def test_names_and_facts():
-    layouts = {"gptj", "esmc-released", "esmc-biohub"}
+    layouts = {"gptj", "esmc-released", "esmc-biohub", "vit_mae_encoder"}
     assert set(CLASSES) | set(WRITTEN) | layouts == set(FAMILIES)
     for model in PUBLISHED.values():
         assert model.source and model.licence and model.citation and model.tokens > 0
     with pytest.raises(UserError, match="esm2_8m"):
         published("esm2_8M")
+
+
+def with_field(config: dict, field: str, value) -> dict:
+    """The configuration with a field changed, in that of each tower where there are two."""
+    towers = {part: config[part] | {field: value}
+              for part in ("vision_config", "text_config") if part in config}  # fmt: skip
+    return config | (towers or {field: value})
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -132,6 +151,6 @@ def test_unknown_values_of_a_configuration_are_refused(name):
     fields = names & config.keys()
     for field in fields or {"hidden_act"}:
         with pytest.raises(UserError, match="mish"):
-            family.spec_of(config | {field: "mish"})
+            family.spec_of(with_field(config, field, "mish"))
     with pytest.raises(KeyError):
         family.spec_of({})

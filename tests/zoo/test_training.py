@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 
+import jax
 import pytest
 
 from biofm_jax.data.genome import GenomeData
@@ -24,10 +25,11 @@ from biofm_jax.objectives.masked import MaskedLM
 from biofm_jax.objectives.next_token import NextToken
 from biofm_jax.objectives.unimol import UniMol
 from biofm_jax.train.loop import LoopSpec
+from biofm_jax.train.mesh import MeshSpec
 from biofm_jax.train.optimizer import OptimizerSpec
 from biofm_jax.zoo.registry import FAMILIES, PUBLISHED
 
-STEPS, TOKENS = 40, 64
+STEPS, TOKENS, ATOMS = 40, 32, 64
 KINDS = {
     "protein": ProteinData, "molecule": MoleculeData, "genome": GenomeData, "notes": NotesData,
 }  # fmt: skip
@@ -86,13 +88,13 @@ def shrunk(spec, vocabulary):
 
 def data_of(spec, modality, files, folder):
     """Records as the model reads them; of molecules in space a few, for each is embedded."""
-    path, shape = files[modality], dict(max_tokens=TOKENS, segments=8, holdout=0.0)
+    path, shape = files[modality], dict(segments=8, holdout=0.0)
     if not isinstance(spec, PairTransformerSpec):
-        return KINDS[modality](path=str(path), **shape)
+        return KINDS[modality](path=str(path), max_tokens=TOKENS, **shape)
     some = folder / "some.csv"
     lines = [line for line in path.read_text().splitlines(keepends=True) if len(line) < 60]
     some.write_text("".join(lines[:60]))
-    return ConformerData(path=str(some), tolerance=0.1, **shape)
+    return ConformerData(path=str(some), max_tokens=ATOMS, tolerance=0.1, **shape)
 
 
 def objective_of(spec):
@@ -109,7 +111,16 @@ def model_of(family):
     return of_family[0] if of_family else None
 
 
+@pytest.fixture
+def one_device(monkeypatch):
+    """Runs on the first device: tests of meshes are elsewhere, and eight take a third longer."""
+    first, build = jax.devices()[:1], MeshSpec.build
+    monkeypatch.setattr(MeshSpec, "build", lambda spec, devices=first: build(spec, devices))
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_device")
 @pytest.mark.parametrize("name", [n for n, family in FAMILIES.items() if model_of(family)])
 def test_the_loss_falls(name, files, tmp_path):
     model = model_of(FAMILIES[name])
