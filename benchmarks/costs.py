@@ -1,7 +1,8 @@
 """Goals 10, 11 and 12: what the compiled step moves, keeps and computes, against theory.
 
-Steps of an encoder (masked), a decoder (next token) and a contrastive model, each compiled for
-eight simulated devices and never run: collectives, memory and FLOPs are read from the program.
+Steps of an encoder (masked), a decoder (next token), a contrastive model and a vision transformer
+(supervised), each compiled for eight simulated devices and never run: collectives, memory and FLOPs
+are read from the program.
 `tests/train/test_compiled_costs.py` holds them to the goals.
 """
 
@@ -13,14 +14,17 @@ import os
 import jax
 
 from benchmarks.results import Row, judged, run_part
-from biofm_jax.data.batch import batch_shapes
+from biofm_jax.data.batch import Batch, batch_shapes
+from biofm_jax.data.labelled_images import LabelledImageData
 from biofm_jax.data.tokenizers import esm2_tokenizer
-from biofm_jax.models.heads import ProjectionHead
+from biofm_jax.models.heads import PredictionHead, ProjectionHead
 from biofm_jax.models.positions import Rotary
 from biofm_jax.models.transformer import TransformerSpec
+from biofm_jax.models.vision import VisionSpec
 from biofm_jax.objectives.contrastive import Contrastive
 from biofm_jax.objectives.masked import MaskedLM
 from biofm_jax.objectives.next_token import NextToken
+from biofm_jax.objectives.supervised import Supervised
 from biofm_jax.plan.counting import Counts, count
 from biofm_jax.plan.hlo import Module, parse
 from biofm_jax.train.mesh import MeshSpec
@@ -29,6 +33,19 @@ from biofm_jax.train.step import Program, build_program
 
 ROWS, TOKENS, SLOTS, FLOAT = 16, 320, 4, 4  # bytes of a float32
 SPEC = TransformerSpec(layers=2, width=512, heads=8, positions=Rotary(), remat="full")
+IMAGE = (80, 64)  # as many patches of 4 x 4 pixels as TOKENS
+VISION = VisionSpec(
+    layers=2,
+    width=512,
+    heads=8,
+    image=IMAGE,
+    patch=(4, 4),
+    class_token=False,
+    class_position=False,
+    pooling="mean",
+    head=PredictionHead(2),
+    remat="full",
+)
 FSDP, TENSOR, CONTEXT = (1, 8, 1, 1), (1, 1, 8, 1), (1, 1, 1, 8)
 OTHERS = 7 / 8  # what a ring sends: all but the device's own part
 # Machine code of any quality: only the program's text is read.
@@ -37,6 +54,7 @@ STEPS = {
     "encoder": (MaskedLM(), SPEC),
     "decoder": (NextToken(), dataclasses.replace(SPEC, causal=True)),
     "contrastive": (Contrastive(), dataclasses.replace(SPEC, head=ProjectionHead(64))),
+    "vision": (Supervised("softmax"), VISION),
 }
 
 
@@ -48,6 +66,7 @@ class Step:
         spec: the model.
         sizes: of the mesh.
         rows: that go through the model, views of a record apart.
+        batch: its shapes.
         built: the program it was compiled from.
         module: its text, parsed.
         counts: what one device does in it.
@@ -57,6 +76,7 @@ class Step:
     spec: TransformerSpec
     sizes: tuple[int, int, int, int]
     rows: int
+    batch: Batch
     built: Program
     module: Module
     counts: Counts
@@ -100,13 +120,28 @@ class Step:
             for leaf, sharding in pairs
         )
 
+    def batch_bytes(self) -> float:
+        """Bytes of a device's part of the batch."""
+        leaves = jax.tree.leaves(self.batch)
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) / math.prod(self.sizes[:2])
+
     def flops_ratio(self) -> float:
         """Compiled FLOPs of all devices over model FLOPs; a row is one example here."""
+        if isinstance(self.spec, VisionSpec):
+            model = self.spec.batch_flops(self.batch, TOKENS)
+            return 8 * self.counts.flops / model
         masked = round(0.15 * TOKENS) / TOKENS
         predicted = 1.0 if self.spec.causal else masked
         full = dataclasses.replace(self.spec, causal=False)  # plain XLA computes what it masks
         per_token = full.train_flops(TOKENS, predicted, SLOTS / TOKENS)
         return 8 * self.counts.flops / (per_token * self.rows * TOKENS)
+
+
+def shapes(name: str, rows: int) -> Batch:
+    """Those of a case's batch."""
+    if name == "vision":
+        return LabelledImageData(image=IMAGE, classes=("0", "1")).shapes(rows)
+    return batch_shapes(rows, TOKENS, SLOTS, paired=name == "contrastive")
 
 
 def compiled(name: str, sizes: tuple[int, int, int, int], rows=ROWS, **changes) -> Step:
@@ -119,8 +154,7 @@ def _compiled(name: str, sizes: tuple[int, int, int, int], rows: int, spec) -> S
     """A case whose model is `spec`; a field that is given its default compiles nothing anew."""
     objective, _ = STEPS[name]
     mesh = MeshSpec(*sizes).build()
-    paired = name == "contrastive"
-    batch = batch_shapes(rows, TOKENS, SLOTS, paired=paired)
+    batch = shapes(name, rows)
     built = build_program(
         spec.build(),
         objective.build(esm2_tokenizer().vocabulary),
@@ -131,8 +165,8 @@ def _compiled(name: str, sizes: tuple[int, int, int, int], rows: int, spec) -> S
     program = built.step.lower(built.shapes, batch).compile(compiler_options=QUICK)
     module = parse(program.as_text())
     counts = count(module, sizes)
-    rows = 2 * rows if paired else rows
-    return Step(spec, sizes, rows, built, module, counts, program.memory_analysis())
+    rows = rows if batch.pair is None else 2 * rows
+    return Step(spec, sizes, rows, batch, built, module, counts, program.memory_analysis())
 
 
 def layer_slope(name: str = "encoder", layers: tuple[int, int] = (2, 6)) -> float:

@@ -10,6 +10,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import NearestNeighbors
 
 from biofm_jax.adapt.encoder import Encoder
+from biofm_jax.adapt.labelled import Labelled
 from biofm_jax.data.pictures import Picture
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.task import Dataset, Task
@@ -124,12 +125,22 @@ class ImageInterpreter:
         return order[:count].tolist()
 
     @functools.cached_property
+    def learned_from(self) -> Labelled:
+        """Training items of the first fold, some drawn from the seed where there are many.
+
+        Of a file in the order of its classes the first ones would be of one class.
+        """
+        train = self.data.folds[0].train
+        order = np.random.default_rng(self.seed).permutation(len(train))
+        return self.data.part(train[np.sort(order[:FITTED])])
+
+    @functools.cached_property
     def readouts(self) -> dict[float, tuple[np.ndarray, float]]:
         """For each class weights (d,) and a constant of a ridge regression of "is of this class".
 
         Of numbers there is one, under nan; of 0/1 labels that of 1.
         """
-        train = self.data.part(self.data.folds[0].train[:FITTED])
+        train = self.learned_from
         known = ~np.isnan(train.targets[:, 0])
         labels = train.targets[known, 0]
         texts = [text for text, there in zip(train.texts, known) if there]
@@ -250,7 +261,7 @@ class ImageInterpreter:
 
     def _neighbours(self) -> Made:
         fold = self.data.folds[0]
-        gallery, tested = self.data.part(fold.train[:FITTED]), self.data.part(fold.test)
+        gallery, tested = self.learned_from, self.data.part(fold.test)
         order = np.random.default_rng(self.seed).permutation(len(tested))
         queries = tested.at(order[:JUDGED])
         features = self.encoder.features(self.seed)

@@ -120,7 +120,7 @@ class Encoder:
         spec, params = cut_above(spec, params, layer)
         if pooling is not None:
             spec = dataclasses.replace(spec, pooling={"mean": "mean", "cls": "first"}[pooling])
-        if spec.pooling != "attention":
+        if pooling is not None:
             params.pop("pool", None)
         model = spec.build()
 
@@ -172,7 +172,7 @@ def cut_above(spec: Stack, params: Any, layer: int | None) -> tuple[Stack, Any]:
     spec = dataclasses.replace(spec, layers=blocks)
     if not isinstance(spec, GraphSpec):
         spec = dataclasses.replace(spec, final_norm=False)
-    if spec.pooling == "attention":  # which was trained on the last states alone
+    if params.pop("pool", None) is not None:  # it was trained on the last states alone
         spec = dataclasses.replace(spec, pooling="mean")
     return spec, params
 

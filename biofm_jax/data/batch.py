@@ -51,6 +51,7 @@ class Batch:
             of the one belongs to example i of row r of the other; their lengths may differ.
         graph: of molecules, whose tokens are atoms.
         coordinates: (b, t, 3) float32 in angstrom, of molecules in space; 0 in padding.
+        vectors: (b, t, d) float32, of tokens that are vectors, such as the tiles of a slide.
         images: (b, h, w, c) pictures or (b, z, h, w, c) volumes, one a row, with `tokens` (b, 1):
             uint8, uint16, or float32 from 0 to 1. All 0 in an empty row.
     """
@@ -67,6 +68,7 @@ class Batch:
     graph: Graph | None = None
     coordinates: AnyArray | None = None
     images: AnyArray | None = None
+    vectors: AnyArray | None = None
 
     def replace(self, **changes) -> "Batch":
         """A copy with some fields changed."""

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import jax
 import numpy as np
 
-from biofm_jax.data.api import ExampleData
+from biofm_jax.data.api import ExampleData, Lengths
 from biofm_jax.data.bad_records import BadRecords, BadText, tolerance_advice
 from biofm_jax.data.batch import Batch, batch_shapes
 from biofm_jax.data.image_folders import Cut, ImageRecord
@@ -161,6 +161,10 @@ class ImageData(ExampleData):
             factors = tuple(there / new for there, new in zip(image.spacing, self.spacing))
         values = with_channels(shown(image, self.window), self.channels)
         return quantised(fitted(values, self.image, self.fit, factors), self.bits)
+
+    def lengths(self) -> Lengths:
+        """See `DataSpec`: an image is one token, and alone in its row."""
+        return Lengths(1.0, 1.0)
 
     def shapes(self, rows: int, paired: bool = False) -> Batch:
         """The shapes of a batch of so many images."""

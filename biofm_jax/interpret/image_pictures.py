@@ -19,7 +19,8 @@ def maps(found: Interpretation) -> Figure:
     image, values, names = (found.arrays[name] for name in ("image", "maps", "names"))
     mask = found.arrays.get("mask")
     panels = len(values) + 1
-    rows, across = math.ceil(panels / ACROSS), min(ACROSS, panels)
+    across = 2 if panels == 4 else min(ACROSS, panels)
+    rows = math.ceil(panels / across)
     ratio = image.shape[0] / image.shape[1]
     figure = Figure(figsize=(WIDTH, rows * (WIDTH / across * ratio + 0.75)), layout="constrained")
     axes = figure.subplots(rows, across, squeeze=False).reshape(-1)
@@ -33,7 +34,9 @@ def maps(found: Interpretation) -> Figure:
     for axis, value, name in zip(axes[1:], values, names):
         most = float(np.quantile(np.abs(value), 0.995)) or 1.0
         signed = value.min() < 0
-        norm = TwoSlopeNorm(0.0, -most, most) if signed else Normalize(0.0, most)
+        # From the lowest: shares of attention differ little from one another.
+        low = min(float(value.min()), most - 1e-12)
+        norm = TwoSlopeNorm(0.0, -most, most) if signed else Normalize(low, most)
         colours = "RdBu_r" if signed else "inferno"
         drawn = axis.imshow(value, cmap=colours, norm=norm, alpha=OVER, interpolation="nearest")
         axis.set_title(str(name), fontsize=8)
@@ -57,7 +60,7 @@ def pointing(found: Interpretation) -> Figure:
     axis.barh(places, shares, xerr=errors, color="#1f5fa8", height=0.6, ecolor="#555555", capsize=2)
     axis.axvline(areas.mean(), color=WRONG, linestyle="--", label="a place at random")
     axis.set_yticks(places, names)
-    axis.set(xlim=(0, 1), xlabel=f"share of {count} images whose highest place is in the mask")
+    axis.set(xlim=(0, 1), xlabel=f"share of {count} images")
     axis.legend(frameon=False, fontsize=8, loc="best")
     axis.spines[["top", "right"]].set_visible(False)
     return figure

@@ -47,6 +47,8 @@ class Outputs:
         source_keys_values: the same as `keys_values`, of the cross attention to the encoder.
         coordinates: float32 in angstrom, those of the batch as a model of pairs moves them.
         distances: float32, of pairs of atoms of one molecule, as it predicts them, normalised.
+        pool_weights: (b, s, t) float32 that sum to 1 over an example's tokens, of a model that
+            pools by attention.
         pooled_logits: (b, s, m) float32, of a head that has some of tokens and some of `pooled`.
         caption: (b, t, v) float32 logits of the next token of the second view, by a decoder that
             reads both.
@@ -67,6 +69,7 @@ class Outputs:
     distances: Float[ArrayLike, "b t u"] | None = None
     pooled_logits: AnyArray | None = None
     caption: AnyArray | None = None
+    pool_weights: Float[ArrayLike, "b s t"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
-from biofm_jax.array_types import Hidden, Pooled
+from biofm_jax.array_types import ArrayLike, Hidden, Pooled
 from biofm_jax.data.batch import Batch
 from biofm_jax.models.layers import Dense, FeedForward, Norm, normal, parameter
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 
 class AttentionPool(nn.Module):
-    """One vector (b, s, d) float32 of each packed example; zero for an empty slot.
+    """One vector (b, s, d) float32 of each packed example, zero for an empty slot, and the weights
+    of its tokens (b, s, t), the mean over heads.
 
     Heads, feed-forward, activation and norm are of the same kind as in the blocks.
     """
@@ -24,7 +26,7 @@ class AttentionPool(nn.Module):
     spec: "TransformerSpec"
 
     @nn.compact
-    def __call__(self, hidden: Hidden, batch: Batch) -> Pooled:
+    def __call__(self, hidden: Hidden, batch: Batch) -> tuple[Pooled, Float[ArrayLike, "b s t"]]:
         spec = self.spec
         d, h, w = spec.width, spec.heads, spec.head_size
         query = parameter(self, "query", normal(spec.init_std), (1, d), (None, None))
@@ -39,10 +41,11 @@ class AttentionPool(nn.Module):
         slots = jnp.arange(1, batch.examples.shape[1] + 1)
         members = batch.segment_ids[:, None, :] == slots[:, None]
         scores = jnp.where(members[:, :, None], scores[:, None], -1e30)
-        weights = jax.nn.softmax(scores, axis=-1).astype(hidden.dtype)
-        y = jnp.einsum("bsht,bthw->bshw", weights, v)
+        weights = jax.nn.softmax(scores, axis=-1)
+        y = jnp.einsum("bsht,bthw->bshw", weights.astype(hidden.dtype), v)
         shape, axes = (h, w, d), ("heads", None, "embed")
         y = Dense(shape, axes, spec.out_std, True, 2, name="out")(y)
         norm = Norm(spec.norm, spec.norm_epsilon, spec.biases.norm, name="norm")
         y = y + FeedForward(spec, name="feedforward")(norm(y))
-        return jnp.where(members.any(2)[:, :, None], y.astype(jnp.float32), 0.0)
+        pooled = jnp.where(members.any(2)[:, :, None], y.astype(jnp.float32), 0.0)
+        return pooled, jnp.where(members, weights.mean(2), 0.0)

@@ -39,7 +39,7 @@ class ConvolutionalSpec(ModelSpec):
 
     image: tuple[int, int] = (28, 28)
     channels: int = 1
-    stages: tuple[int, ...] = (32, 64, 128)
+    stages: tuple[int, ...] = (16, 32, 64)
     norm_epsilon: float = 1e-5
     dropout: float = 0.0
     pooling: Literal["mean"] = "mean"

@@ -15,7 +15,6 @@ from biofm_jax.models import heads
 from biofm_jax.models.api import Outputs, constrain, gather, gather_late, partitioned, used
 from biofm_jax.models.attention_cached import Cache
 from biofm_jax.models.attention_fused import FUSED_ATTENTION
-from biofm_jax.models.attention_pool import AttentionPool
 from biofm_jax.models.block import Block
 from biofm_jax.models.cross_attention import Source
 from biofm_jax.models.dropout import fold, row_keys
@@ -83,9 +82,8 @@ def _boxed(spec: "TransformerSpec", source_width: int | None, rng: jax.Array) ->
         )
         if spec.final_norm:
             params["final_norm"] = _final_norm(spec).init(rng, hidden)["params"]
-        if spec.pooling == "attention":
-            pool = AttentionPool(spec).init(keys["pool"], hidden, batch)
-            params["pool"] = pool["params"]
+        if (pool := spec.pool_module()) is not None:
+            params["pool"] = pool.init(keys["pool"], hidden, batch)["params"]
         if spec.head is not None:
             table = nn.unbox(params)["embed"].get("tokens")
             params["head"] = heads.init_head(spec, keys["head"], table, hidden)
@@ -188,8 +186,9 @@ def apply_stack(
     )
     if spec.final_norm:
         x = _final_norm(spec).apply({"params": outer["final_norm"]}, x)
-    if spec.pooling == "attention":
-        pooled = AttentionPool(spec).apply({"params": outer["pool"]}, x, batch)
+    pool_weights = None
+    if (pool := spec.pool_module()) is not None:
+        pooled, pool_weights = pool.apply({"params": outer["pool"]}, x, batch)
     else:
         pooled = heads.pool(x, batch, spec.pooling, spec.special)
     logits = heads.head_logits(
@@ -202,7 +201,16 @@ def apply_stack(
         fold(keys, spec.layers + 1),
     )
     keys_values, of_source = made
-    return Outputs(x, pooled, logits, attentions, layers, keys_values, source_keys_values=of_source)
+    return Outputs(
+        x,
+        pooled,
+        logits,
+        attentions,
+        layers,
+        keys_values,
+        source_keys_values=of_source,
+        pool_weights=pool_weights,
+    )
 
 
 def _check_call(spec, batch, rngs, train, collect) -> jax.Array | None:

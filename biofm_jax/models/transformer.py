@@ -11,6 +11,7 @@ from biofm_jax.data.batch import Batch
 from biofm_jax.models.api import Model
 from biofm_jax.models.attention import Backend
 from biofm_jax.models.attention_fused import visited_share
+from biofm_jax.models.attention_pool import AttentionPool
 from biofm_jax.models.checks import check_spec
 from biofm_jax.models.embedding import Embedding, TokenDropout
 from biofm_jax.models.flops import transformer_flops
@@ -167,6 +168,10 @@ class TransformerSpec(ModelSpec):
     def embedding(self) -> nn.Module:
         """What makes the first hidden states of a batch, with the keys of dropout."""
         return Embedding(self)
+
+    def pool_module(self) -> nn.Module | None:
+        """What pools with parameters of its own, (hidden, batch) -> pooled and weights; None."""
+        return AttentionPool(self) if self.pooling == "attention" else None
 
     def blank(self) -> Batch:
         """A row of two tokens, by which parameters are made."""

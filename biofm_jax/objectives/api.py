@@ -81,6 +81,16 @@ class ObjectiveSpec:
         """
         return self.build(data.vocabulary)
 
+    def batch_flops(self, model: ModelSpec, batch: Any, attended: float) -> float:
+        """FLOPs of a step on a batch, without the comparison of its examples.
+
+        Args:
+            model: the experiment's.
+            batch: shapes, as of `DataSpec.shapes`.
+            attended: as of `ModelSpec.train_flops`.
+        """
+        return self.passes * model.batch_flops(batch, attended, self.predicted)
+
     def check(self, model: ModelSpec, data: DataSpec) -> None:
         """Refuse a model and data that cannot be trained so.
 

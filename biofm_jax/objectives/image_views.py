@@ -232,7 +232,8 @@ def taken(
     index = jnp.clip(places, start, start + extent - 1).astype(jnp.int32)
     shape = [wanted if i == axis else 1 for i in range(image.ndim)]
     return sum(
-        jnp.take(image, index[:, k], axis=axis) * weights[:, k].reshape(shape) for k in range(most)
+        jnp.take(image, index[:, k], axis=axis, mode="clip") * weights[:, k].reshape(shape)
+        for k in range(most)
     )
 
 

@@ -39,8 +39,7 @@ def token_flops(experiment: Experiment, attended: float | None = None) -> float:
     data, objective = experiment.data, experiment.objective
     attended = document_lengths(data).attended if attended is None else attended
     row = data.shapes(1)
-    whole = experiment.model.batch_flops(row, attended, objective.predicted)
-    return objective.passes * whole / row.tokens.size
+    return objective.batch_flops(experiment.model, row, attended) / row.tokens.size
 
 
 @dataclasses.dataclass(frozen=True)
