@@ -31,10 +31,9 @@ from biofm_jax.adapt.labelled import Labelled
 from biofm_jax.data.token_store import below, group_hash
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.splits import Fold
-from biofm_jax.evaluate.task import Dataset, Published, Task, data_file
-from biofm_jax.evaluate.tasks.imaging import load_vqa_rad
+from biofm_jax.evaluate.task import Dataset, Published, Task
+from biofm_jax.evaluate.tasks.imaging import VQA_RAD, load_vqa_rad, made_file
 
-TABLE = "imaging/vqa_rad/qa.csv.gz"
 COLUMNS = ("split", "qid", "image", "organ", "question", "answer", "answer_type", "question_type")
 HELD = 0.2  # of the images, by hash of their names
 
@@ -49,7 +48,7 @@ def answers(root: Path | None, kind: str = "") -> Dataset:
     Raises:
         UserError: the table is missing, damaged or lacks a column; the message names the line.
     """
-    rows = read_rows(data_file(root, TABLE))
+    rows = read_rows(made_file(root, VQA_RAD, "qa.csv.gz"))
     kept = [row for row in rows if row["split"] == "train" or kind in ("", row["answer_type"])]
     given = [" ".join(row["answer"].casefold().split()) for row in kept]
     classes = tuple(sorted(set(given)))
