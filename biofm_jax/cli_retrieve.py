@@ -14,7 +14,7 @@ def run(arguments: list[str]) -> int:
                 "direction": row["direction"],
                 "k": row["k"],
                 "recall [95 %]": f"{row['recall']:.3f} [{row['low']:.3f}, {row['high']:.3f}]",
-                **{name: row[name] for name in ("untrained", "token_counts", "chance")},
+                **{name: row[name] for name in ("untrained", "token_counts", "chance", "ceiling")},
             }
             for row in rows
         ]

@@ -20,11 +20,14 @@ from biofm_jax.adapt.methods import Tuning
 from biofm_jax.adapt.pair_probe import PairEncoder, PairFeatures, pair_probe_adapter
 from biofm_jax.adapt.pair_tuning import tuned_pair_adapter
 from biofm_jax.adapt.probe import Kind, ProbeSpec, probe_adapter
+from biofm_jax.adapt.prompt_classes import METHOD as PROMPTS
+from biofm_jax.adapt.prompt_classes import prompts_adapter
 from biofm_jax.adapt.prototypes import prototypes_adapter
 from biofm_jax.adapt.residues import residue_probe_adapter, residues_for_seeds
 from biofm_jax.adapt.tuning import tuned_adapter
 from biofm_jax.adapt.zero_shot import Score, zero_shot_adapter
 from biofm_jax.errors import UserError
+from biofm_jax.evaluate.class_prompts import prompts_of
 from biofm_jax.evaluate.floors import baseline_results
 from biofm_jax.evaluate.grouping import read_groups, with_groups
 from biofm_jax.evaluate.provenance import code_commit
@@ -34,7 +37,7 @@ from biofm_jax.evaluate.table import Row, aggregate
 from biofm_jax.evaluate.task import Dataset, Task, all_tasks, get_task
 from biofm_jax.experiment import load_encoder
 
-Method = Literal["probe", "knn", "prototypes", "finetune", "lora"]
+Method = Literal["probe", "knn", "prototypes", "finetune", "lora", "zero_shot_prompts"]
 ZERO_SHOT = get_args(Score)
 OF_ORDER = ("spearman", "auroc", "auprc")
 BASELINES = "baselines"  # in the place of a model
@@ -58,7 +61,8 @@ class Evaluate:
         method: on frozen features probe (linear model), knn (nearest neighbours) and prototypes
             (class centroids; no numbers); finetune (all parameters) and lora (adapters); without
             labels masked_marginal and wild_type_marginal (variants of a wild type),
-            pseudo_perplexity and next_token, for metrics of order such as Spearman.
+            pseudo_perplexity and next_token, for metrics of order such as Spearman;
+            zero_shot_prompts (a model of images and texts, classes in words).
         fraction: shares of the labels in %, such as 1 3 10 30 100 for a curve.
         shots: numbers of labels of each class instead (or of all, for numbers), such as 4 16.
         shuffle_labels: run everything once more with labels that belong to other items, the
@@ -174,6 +178,8 @@ def plan(patterns: Sequence[str], methods: Sequence[str], seeds: int) -> list[tu
                 f"{task.name} has a label for every residue, and of the methods only the probe, "
                 f"without pooling, reads single residues: not {method}"
             )
+        if read_method(method)[0] == PROMPTS and task.kind not in ("binary", "class"):
+            raise UserError(f"{method} tells classes apart, and {task.name} has none")
         if read_method(method)[0] in ZERO_SHOT and task.metric not in OF_ORDER:
             raise UserError(
                 f"{method} gives scores without a unit, and {task.name} is judged by "
@@ -235,8 +241,9 @@ def run(
     for task, method in pairs:
         dataset = data(task)
 
-        def adapter(of: Reader, task=task, method=method, wild_type=dataset.wild_type) -> Adapter:
-            return adapters.of(of, method, task.kind, wild_type)
+        def adapter(of: Reader, task=task, method=method, dataset=dataset) -> Adapter:
+            prompts = prompts_for(method, task, dataset)
+            return adapters.of(of, method, task.kind, dataset.wild_type, prompts)
 
         contender = Contender(
             model=encoder.name,
@@ -288,6 +295,11 @@ def load_models(model: str, partner: str, tasks: Sequence[Task]) -> Reader:
     return encoder
 
 
+def prompts_for(method: str, task: Task, dataset: Dataset) -> tuple[tuple[str, ...], ...]:
+    """The prompts of a task's classes where a method reads some, else none."""
+    return prompts_of(task, dataset) if read_method(method)[0] == PROMPTS else ()
+
+
 class Adapters:
     """Adapters by model, method and kind of label, kept: each text is embedded only once."""
 
@@ -296,7 +308,14 @@ class Adapters:
         self._features: dict[tuple, Remembered | PairFeatures] = {}
         self._kept: dict[tuple, Adapter] = {}
 
-    def of(self, encoder: Reader, method: str, kind: Kind, wild_type: str | None) -> Adapter:
+    def of(
+        self,
+        encoder: Reader,
+        method: str,
+        kind: Kind,
+        wild_type: str | None,
+        prompts: tuple[tuple[str, ...], ...] = (),
+    ) -> Adapter:
         """The adapter of a model by the name of a method, with its limits.
 
         Args:
@@ -304,12 +323,16 @@ class Adapters:
             method: as `limited` names it.
             kind: as `Task.kind`.
             wild_type: as of `Dataset`.
+            prompts: of each class, of `zero_shot_prompts`.
         """
         # What looks at no label is shared by all tasks of one wild type.
         blind = read_method(method)[0] in ZERO_SHOT
-        key = encoder.name, method, None if blind else kind, wild_type
+        key = encoder.name, method, None if blind else kind, wild_type, prompts
         if key not in self._kept:
-            self._kept[key] = self._make(encoder, method, kind, wild_type)
+            if read_method(method)[0] == PROMPTS:
+                self._kept[key] = prompts_adapter(encoder, prompts, kind)
+            else:
+                self._kept[key] = self._make(encoder, method, kind, wild_type)
         return self._kept[key]
 
     def _make(self, encoder: Reader, method: str, kind: Kind, wild_type) -> Adapter:

@@ -162,6 +162,8 @@ def _model(options: Import, config: Path | None) -> tuple[Family, ModelSpec, Pub
     if entry is not None:  # what neither file says
         known = {name: entry.config[name] for name in IMAGE_FIELDS if name in entry.config}
         content = known | content
+        if args := entry.config.get("model_args"):  # timm's, in part of its caller
+            content["model_args"] = args | content.get("model_args", {})
     wanted = family.model_type or family.name
     if (kind := content.get("model_type", wanted)) != wanted:
         raise UserError(f"{config} is of a model of {kind!r}, and {options.name} is {wanted}")
@@ -187,13 +189,13 @@ def _model(options: Import, config: Path | None) -> tuple[Family, ModelSpec, Pub
 # Of a preprocessing of images, which may lie beside the weights or not.
 IMAGE_FIELDS = ("image_mean", "image_std", "crop_size", "pooling", "add_pooling_layer")
 
-# Ends of the names of transformers' classes that have a language head.
+# Ends of the names of transformers' classes that have a head of words or of classes.
 WITH_HEAD = ("ForMaskedLM", "ForCausalLM", "LMHeadModel", "ForConditionalGeneration",
              "ForImageClassification")  # fmt: skip
 
 
 def _demand_no_head(config: Path, family: Family) -> None:
-    """Refuse a checkpoint whose language head is lost."""
+    """Refuse a checkpoint whose head is lost."""
     said = [str(name) for name in read_config(config).get("architectures") or ()]
     if with_head := [name for name in said if name.endswith(WITH_HEAD)]:
         raise UserError(

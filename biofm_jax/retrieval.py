@@ -11,6 +11,7 @@ import tyro
 
 from biofm_jax.adapt.encoder import Encoder
 from biofm_jax.data.batch import Batch
+from biofm_jax.data.image_store import ImageStore
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.bootstrap import interval, resampled_counts
 from biofm_jax.evaluate.metrics_number import weighted_mean
@@ -50,7 +51,8 @@ class Views:
         second: (n, d).
         batches: what was read; `examples` are numbers of records.
         records: (n,) the record of each row, ascending.
-        same: (n,) a number that equal records share.
+        same: (n,) a number that equal records share; of images with captions, equal images.
+        distinct: (m,) rows with first views of their own: an image with many captions is one.
     """
 
     first: np.ndarray
@@ -58,6 +60,7 @@ class Views:
     batches: list[Batch]
     records: np.ndarray
     same: np.ndarray
+    distinct: np.ndarray
 
 
 def retrieve(options: Retrieve, progress: Callable[[str], None]) -> list[dict]:
@@ -71,7 +74,9 @@ def retrieve(options: Retrieve, progress: Callable[[str], None]) -> list[dict]:
         A row for each direction and k: `recall` with its 95 % interval over queries that are
         drawn again, `untrained` (None where the model itself is), `token_counts` (views compared
         by how often each token that both vocabularies have occurs; None where the views share
-        fewer than two), `chance` and the number of `candidates`.
+        fewer than two), `chance`, `ceiling` (the best there is: more right ones than k cannot be
+        among k, and a text that several images have fits each), and the numbers of `queries` and
+        `candidates`. An image with several captions is one query, and one candidate.
 
     Raises:
         UserError: no run, an objective that compares no views, no held-out records, k below 1.
@@ -93,18 +98,22 @@ def retrieve(options: Retrieve, progress: Callable[[str], None]) -> list[dict]:
     if encoder.params is not None:
         progress("the untrained model on the same records")
         untrained = views(encoder.control(), experiment, objective, options)
-    counts = token_counts(found, experiment)
-    relevant = found.same[:, None] == found.same
+    counts, once = token_counts(found, experiment), found.distinct
+    perfect = oracle(found)
     rows = []
     for direction in ("first->second", "second->first"):
+        forth = direction == "first->second"
+        relevant = found.same[once][:, None] == found.same
+        relevant = relevant if forth else relevant.T
 
-        def recalls(pair, k, direction=direction):
-            one, other = pair if direction == "first->second" else pair[::-1]
+        def recalls(pair, k, forth=forth, relevant=relevant):
+            one, other = (pair[0][once], pair[1]) if forth else (pair[1], pair[0][once])
             return recall_at_k(relevant, similarity(one, other), k)
 
         for k in options.k:
             values = recalls((found.first, found.second), k)
             low, high = interval(resampled_counts(partial(weighted_mean, values), len(values)))
+            best = relevant.astype(float) if forth else perfect
             rows.append(
                 {
                     "direction": direction,
@@ -116,11 +125,34 @@ def retrieve(options: Retrieve, progress: Callable[[str], None]) -> list[dict]:
                     if untrained is None
                     else float(recalls((untrained.first, untrained.second), k).mean()),
                     "token_counts": None if counts is None else float(recalls(counts, k).mean()),
-                    "chance": min(1.0, k / len(values)),
-                    "candidates": len(values),
+                    "chance": min(1.0, k / relevant.shape[1]),
+                    "ceiling": float(recall_at_k(relevant, best, k).mean()),
+                    "queries": relevant.shape[0],
+                    "candidates": relevant.shape[1],
                 }
             )
     return rows
+
+
+def oracle(found: Views) -> np.ndarray:
+    """(n, m) the best score of a first view for a second one: how often they belong together.
+
+    A caption that several images have ("is this a ct? yes") cannot tell which one is meant.
+    """
+    keys: dict[bytes, int] = {}
+    text = found.same
+    place = {record: row for row, record in enumerate(found.records.tolist())}
+    view = found.batches[0].pair
+    if view is not None and view.images is None and view.graph is None:
+        text = np.zeros(len(found.records), int)
+        for batch in found.batches:
+            for r, s in np.argwhere(batch.examples >= 0):
+                if (row := place.get(int(batch.examples[r, s]))) is not None:
+                    key = batch.pair.tokens[r, batch.pair.segment_ids[r] == s + 1].tobytes()
+                    text[row] = keys.setdefault(key, len(keys))
+    counts = np.zeros((text.max() + 1, found.same.max() + 1))
+    np.add.at(counts, (text, found.same), 1)
+    return counts[text][:, found.same[found.distinct]]
 
 
 def experiment_of(model: str) -> Experiment:
@@ -171,8 +203,13 @@ def views(
             break
     if vectors is None:
         raise UserError(f"{data.path}: no record is held out; raise --data.holdout and train again")
-    same = np.unique(store.hashes[held], return_inverse=True)[1]
-    return Views(*vectors, batches, held, same)
+    images = getattr(store, "first", None)
+    if not isinstance(images, ImageStore):
+        same = np.unique(store.hashes[held], return_inverse=True)[1]
+        return Views(*vectors, batches, held, same, np.arange(len(held)))
+    number = images.image[held]
+    same = np.unique(images.contents[number], return_inverse=True)[1]
+    return Views(*vectors, batches, held, same, np.sort(np.unique(same, return_index=True)[1]))
 
 
 def token_counts(found: Views, experiment: Experiment) -> tuple[np.ndarray, np.ndarray] | None:
@@ -184,6 +221,8 @@ def token_counts(found: Views, experiment: Experiment) -> tuple[np.ndarray, np.n
     """
     data = experiment.data
     if not hasattr(data, "pair_vocabulary") or found.batches[0].pair is None:
+        return None
+    if data.vocabulary is None or data.pair_vocabulary is None:  # images
         return None
     one, other = data.vocabulary, data.pair_vocabulary
     names = [

@@ -1,6 +1,7 @@
 """Images beside their captions: the two views of an image-text model."""
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +16,8 @@ from biofm_jax.data.sequence import expanded
 from biofm_jax.data.token_store import open_store
 from biofm_jax.data.tokenizers import Tokenizer, Vocabulary
 from biofm_jax.errors import UserError
+
+log = logging.getLogger("biofm_jax")
 
 CHUNK = 4096  # captions that are tokenized at a time
 
@@ -71,7 +74,7 @@ class ImageCaptionData(ImageData):
         return PairRows(store, first, second)
 
     def open(self) -> PairStore:
-        """Images and captions of all records.
+        """Images and captions of all records; says how many captions lose their end.
 
         Raises:
             UserError: as `ImageData.prepared`.
@@ -84,6 +87,11 @@ class ImageCaptionData(ImageData):
                 yield [[row["caption"]] for row in images.records[start : start + CHUNK]]
 
         captions = open_store(folder, self.pair_tokenizer(), chunks, images.names)
+        if cut := int((captions.lengths() > self.pair_tokens).sum()):
+            log.info(
+                f"{cut:,} of {len(captions):,} captions have over {self.pair_tokens} tokens and "
+                "keep their start; --data.pair-tokens takes more"
+            )
         # The side of a record goes by its image.
         return PairStore(images, dataclasses.replace(captions, hashes=images.hashes))
 

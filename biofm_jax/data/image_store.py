@@ -20,7 +20,7 @@ from biofm_jax.data.batch import Batch
 from biofm_jax.data.image_folders import ImageRecord
 from biofm_jax.data.pipeline import RowBuilder
 from biofm_jax.data.pixels import Image
-from biofm_jax.data.token_store import TokenStore, npy_header, publish, text_hash
+from biofm_jax.data.token_store import TokenStore, group_hash, npy_header, publish
 from biofm_jax.data.tokenizers import Vocabulary
 from biofm_jax.errors import UserError
 
@@ -196,7 +196,7 @@ def write_images(
     np.save(folder / "image.npy", numbers)
     np.save(folder / "contents.npy", np.array(contents, np.uint64))
     hashes = [
-        text_hash(f"group {record.group}") if record.group else contents[number]
+        group_hash(record.group) if record.group else contents[number]
         for record, number in zip(kept, numbers)
     ]
     np.save(folder / "hashes.npy", np.array(hashes, np.uint64))

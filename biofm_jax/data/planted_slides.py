@@ -18,7 +18,7 @@ from biofm_jax.errors import UserError
 
 TISSUES = 5  # kinds of healthy tissue, each around a vector of its own
 SIDE = 64  # of the raster that tiles lie on
-LESION = 2.0  # length of what a lesion adds to a tile; the noise has length 1
+LESION = 1.2  # length of what a lesion adds to a tile; the noise has length 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ class PlantedSlides(DataSpec):
     """Tiles of the largest slide, and of a row."""
     width: int = 32
     """Of a tile's vector."""
-    share: float = 0.05
+    share: float = 0.02
     """Of a slide's tiles that its lesion takes."""
     seed: int = 0
     """Of the slides."""

@@ -83,10 +83,10 @@ class TokenStore:
             fraction: share of the records that are not held out, 0 to 1; of the held-out ones
                 all are given.
         """
-        is_held = self.hashes < _below(holdout)
+        is_held = below(self.hashes, holdout)
         if held or fraction == 1.0:
             return np.flatnonzero(is_held == held)
-        used = self.hashes < _below(holdout + fraction * (1.0 - holdout))
+        used = below(self.hashes, holdout + fraction * (1.0 - holdout))
         return np.flatnonzero(used & ~is_held)
 
 
@@ -120,9 +120,14 @@ def open_store(
     )
 
 
-def _below(share: float) -> np.uint64:
-    """The hash below which lies that share of all texts."""
-    return np.uint64(min(int(share * 2.0**64), 2**64 - 1))
+def below(hashes: np.ndarray, share: float) -> np.ndarray:
+    """(n,) bool: which of (n,) uint64 hashes lie in the lowest `share` of all there could be."""
+    return hashes < np.uint64(min(int(share * 2.0**64), 2**64 - 1))
+
+
+def group_hash(group: str) -> int:
+    """64 bits of the name of what stays on one side (a patient, an image), as `text_hash`."""
+    return text_hash(f"group {group}")
 
 
 def text_hash(text: str) -> int:

@@ -72,5 +72,6 @@ class TfidfLogistic:
 TEXT_BASELINES = {
     "majority": majority,
     "tfidf_logistic": TfidfLogistic("binary", 1, 3, 3.0, balanced=False, valid_trains=False),
+    "tfidf_answers_logistic": TfidfLogistic("class", 1, 1, 30.0, balanced=False, valid_trains=True),
     "tfidf_phrases_logistic": TfidfLogistic("class", 2, 2, 10.0, balanced=True, valid_trains=True),
 }

@@ -88,6 +88,7 @@ CANONICAL: dict[str, tuple[Callable[[str], str], str]] = {
     "affinity": (canonical_pair, "canonical SMILES and upper case"),
     "notes": (canonical_prose, "lower case, single blanks"),
     "imaging": (canonical_picture, "pixels, however turned or mirrored"),
+    "imaging_text": (canonical_prose, "lower case, single blanks"),
     "social": (canonical_prose, "lower case, single blanks"),
     "trial": (canonical_prose, "lower case, single blanks"),
 }

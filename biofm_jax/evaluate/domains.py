@@ -9,7 +9,7 @@ DOMAINS = {
     "computational biology": ("genome", "rna", "cell", "protein"),
     "drug discovery": ("molecule", "affinity", "knowledge_graph", "trial"),
     "clinical informatics": ("ehr", "notes"),
-    "medical imaging": ("imaging",),
+    "medical imaging": ("imaging", "imaging_text"),
     "public health": ("epidemic", "social"),
 }
 OTHER = "other"

@@ -122,4 +122,4 @@ def wilson(shares: np.ndarray, count: int, z: float = 1.96) -> tuple[np.ndarray,
 
 def _cut(label) -> str:
     label = str(label).replace("_", " ")
-    return label if len(label) <= 16 else f"{label[:15]}…"
+    return label if len(label) <= 12 else f"{label[:11]}…"

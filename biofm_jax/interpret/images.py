@@ -74,8 +74,9 @@ def attention_maps(encoder: Encoder, image: Float[np.ndarray, "h w c"], seed: in
     Raises:
         UserError: the model is no vision transformer.
     """
-    encoder = _vision(encoder)
-    spec, params = encoder.spec, encoder.params_for(seed)
+    spec, params = encoder.spec.reader(encoder.params_for(seed))
+    if not isinstance(spec, VisionSpec):
+        raise UserError(f"{encoder.name} is no vision transformer: it has no attention to show")
     weights = np.asarray(_attentions(spec)(params, image), np.float64)[:, 0]
     front = weights.shape[-1] - int(np.prod(spec.image_grid))
     reads = slice(0, 1) if spec.pooling == "first" else slice(front, None)
@@ -111,8 +112,7 @@ def gradient_maps(
     Raises:
         UserError: the attributions miss the difference of outputs: too few steps.
     """
-    encoder = encoder.reader()
-    spec, params = encoder.spec, encoder.params_for(seed)
+    spec, params = encoder.spec.reader(encoder.params_for(seed))
     weights = jnp.asarray(weights, jnp.float32)
     mean = getattr(spec, "mean", (0.5,) * image.shape[-1])
     baseline = np.broadcast_to(np.asarray(mean, np.float32), image.shape)
@@ -213,10 +213,3 @@ def read_mask(data: ImageData, picture: Picture, folder) -> Bool[np.ndarray, "h 
     if not count:
         return None
     return cover >= max(1, np.partition(cover.reshape(-1), -count)[-count])
-
-
-def _vision(encoder: Encoder) -> Encoder:
-    encoder = encoder.reader()
-    if not isinstance(encoder.spec, VisionSpec):
-        raise UserError(f"{encoder.name} is no vision transformer: it has no attention to show")
-    return encoder

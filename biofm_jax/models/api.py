@@ -50,6 +50,8 @@ class Outputs:
         pool_weights: (b, s, t) float32 that sum to 1 over an example's tokens, of a model that
             pools by attention.
         pooled_logits: (b, s, m) float32, of a head that has some of tokens and some of `pooled`.
+        caption: (b, t, v) float32 logits of the next token of the second view, by a decoder that
+            reads both.
     """
 
     hidden: Hidden | None = None
@@ -66,6 +68,7 @@ class Outputs:
     coordinates: Float[ArrayLike, "b t 3"] | None = None
     distances: Float[ArrayLike, "b t u"] | None = None
     pooled_logits: AnyArray | None = None
+    caption: AnyArray | None = None
     pool_weights: Float[ArrayLike, "b s t"] | None = None
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
-from biofm_jax.array_types import AnyArray, Hidden, Pooled, PyTree, typed
+from biofm_jax.array_types import AnyArray, ArrayLike, Hidden, Pooled, PyTree, typed
 from biofm_jax.data.batch import Batch
 from biofm_jax.models.activations import ACTIVATIONS
 from biofm_jax.models.api import constrain
@@ -78,14 +79,16 @@ Head = LanguageHead | ProjectionHead | PredictionHead | PoolerHead | None
 
 
 @typed
-def pool(hidden: Hidden, batch: Batch, pooling: str, special: tuple[int, ...]) -> Pooled:
-    """One float32 vector (b, s, d) per packed example; zero for an empty slot.
+def pool(
+    hidden: Hidden, batch: Batch, pooling: str, special: tuple[int, ...]
+) -> Float[ArrayLike, "b s p"]:
+    """One float32 vector (b, s, p) per packed example; zero for an empty slot.
 
     Args:
         hidden: (b, t, d).
         batch: says which token is whose.
-        pooling: "mean" over an example's tokens, its "first" or "last" token, or the first one and
-            behind it the mean, (b, s, 2d).
+        pooling: "mean" over an example's tokens, its "first" or "last" token: p is d; or
+            "first+mean", one behind the other: p is 2d.
         special: vocabulary ids that the mean leaves out.
     """
     if pooling == "first+mean":

@@ -206,11 +206,14 @@ class ImageEmbedding(nn.Module):
             hidden = parameter(self, "mask", init, (d,), (None,))
             x = jnp.where(kinds[:, :, None] == MASK, hidden.astype(dtype), x)
 
-        class_position = None
+        class_position, register_positions = None, 0.0
         if spec.grid_positions != "none":
             table = self._positions()
             if spec.class_position:
                 class_position, table = table[0], table[1:]
+            if spec.register_positions:
+                register_positions = table[: spec.registers]
+                table = table[spec.registers :]
             table = resampled(table, spec.position_grid, grid, spec.antialias)
             x = x + table.astype(dtype)[number]
 
@@ -220,7 +223,8 @@ class ImageEmbedding(nn.Module):
             vector = parameter(self, "class", init, (1, d), (None, None))
             vectors.append(vector if class_position is None else vector + class_position)
         if spec.registers:
-            vectors.append(parameter(self, "registers", init, (spec.registers, d), (None, None)))
+            registers = parameter(self, "registers", init, (spec.registers, d), (None, None))
+            vectors.append(registers + register_positions)
         if vectors:
             before = jnp.concatenate(vectors).astype(dtype)
             x = jnp.concatenate([jnp.broadcast_to(before, (rows, front, d)), x], axis=1)
@@ -229,14 +233,16 @@ class ImageEmbedding(nn.Module):
         return dropout(x, spec.dropout, keys, EMBEDDING)
 
     def _positions(self) -> Float[ArrayLike, "n d"]:
-        """The stored table: of the class token, where it has one, and of the patches."""
+        """The stored table: of the class token and the registers, where they have some, and of the
+        patches."""
         spec = self.spec
-        shape = (math.prod(spec.position_grid) + spec.class_position, spec.width)
+        before = spec.class_position + spec.registers * spec.register_positions
+        shape = (math.prod(spec.position_grid) + before, spec.width)
         if spec.grid_positions == "learned":
             return parameter(self, "positions", normal(spec.init_std), shape, (None, "embed"))
 
         def fixed(rng, shape, dtype):
-            front = jnp.zeros((int(spec.class_position), spec.width), dtype)
+            front = jnp.zeros((before, spec.width), dtype)
             return jnp.concatenate(
                 [front, jnp.asarray(sine_cosine(spec.position_grid, spec.width))]
             )

@@ -51,6 +51,7 @@ class VisionSpec(TransformerSpec):
         class_position: which has a position of its own.
         registers: learned tokens behind it, without positions (Darcet et al. 2024,
             arXiv:2309.16588).
+        register_positions: they have some nevertheless, as in models of timm.
         patch_bias: the projection of patches has one.
         mask_vector: a learned vector in the place of patches that an objective masks.
     """
@@ -75,6 +76,7 @@ class VisionSpec(TransformerSpec):
     class_token: bool = True
     class_position: bool = True
     registers: int = 0
+    register_positions: bool = False
     patch_bias: bool = True
     mask_vector: bool = False
 
@@ -245,6 +247,9 @@ def check_vision(spec: VisionSpec) -> None:
     if spec.grid_positions == "sincos":
         need = f"divisible by {2 * axes} with grid_positions='sincos'"
         demand(spec.width % (2 * axes) == 0, "width", need)
+    need = "False without registers, or without a position of the class token"
+    whole = spec.registers and spec.class_position
+    demand(whole or not spec.register_positions, "register_positions", need)
     need = "False without a class token or positions"
     placed = spec.class_token and spec.grid_positions != "none"
     demand(placed or not spec.class_position, "class_position", need)

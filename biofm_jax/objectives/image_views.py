@@ -117,7 +117,14 @@ def views(spec: ImageViews, images: AnyArray, keys: jax.Array) -> jax.Array:
         raise UserError(
             f"views of size {spec.size} with flips {spec.flips} are of images of {len(size)} axes"
         )
-    drawn = jax.vmap(lambda key: draw(spec, key, size))(keys)
+
+    def one(key: jax.Array) -> Drawn:
+        return draw(spec, key, size)
+
+    # On a CPU, a loop's results are kept; else they would be drawn again for every pixel.
+    drawn = jax.lax.platform_dependent(
+        keys, cpu=lambda keys: jax.lax.map(one, keys), default=jax.vmap(one)
+    )
     return jax.vmap(lambda image, one: applied(spec, image, one))(unit_pixels(images), drawn)
 
 

@@ -17,6 +17,7 @@ from biofm_jax.zoo.clip import CLIP
 from biofm_jax.zoo.dinov2 import DINOV2, DINOV2_REGISTERS
 from biofm_jax.zoo.family import Family
 from biofm_jax.zoo.siglip import SIGLIP
+from biofm_jax.zoo.timm_vit import TIMM_VIT
 from biofm_jax.zoo.vit import VIT, VIT_MAE, VIT_MAE_ENCODER
 
 # Heads and width of the stream: heads of 8 and of 12.
@@ -98,8 +99,35 @@ def vision_comparisons() -> list[Compared]:
         _compared(DINOV2_REGISTERS, "2 heads of 12, SwiGLU",
                   _build("Dinov2WithRegistersModel", registers, use_swiglu_ffn=True,
                          num_register_tokens=3, **wide)),
+        *_timm(),
         *_towers(),
     ]  # fmt: skip
+
+
+def _timm() -> list[Compared]:
+    """As UNI, as UNI2-h (registers without positions) and as Virchow 2 (with them)."""
+    packed = dict(mlp_layer="SwiGLUPacked", act_layer="SiLU", mlp_ratio=2.66667 * 2)
+    found = []
+    for variant, (heads, width), args in (
+        ("4 heads of 8, layer scale, another size", SMALL, dict(init_values=1e-5)),
+        ("2 heads of 12, SwiGLU, registers", WIDE,
+         packed | dict(init_values=1e-5, reg_tokens=3, no_embed_class=True)),
+        ("4 heads of 8, SwiGLU, registers with positions", SMALL, packed | dict(reg_tokens=2)),
+    ):  # fmt: skip
+        sizes = dict(img_size=12, patch_size=4, embed_dim=width, depth=LAYERS, num_heads=heads)
+        config = dict(architecture="vit_base_patch16_224", num_classes=0, model_args=sizes | args)
+        resampled = {"other_size": (24, 12)} if "another" in variant else {}
+        found.append(_compared(TIMM_VIT, variant, _timm_build(config), **resampled))
+    return found
+
+
+def _timm_build(config: dict) -> Callable[[], Any]:
+    def build():
+        from biofm_jax.parity.timm_vit import TimmVit
+
+        return randomised(TimmVit(config))
+
+    return build
 
 
 def _towers() -> list[Compared]:

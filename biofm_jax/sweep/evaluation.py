@@ -37,11 +37,12 @@ def run(job: dict) -> None:
         task, method = get_task(item["task"]), item["method"]
         options, dataset = specs.decode(item["options"]), task.data(None)
         adapt = adapters.setdefault(options, compare.Adapters(options))
+        of_task = task.kind, dataset.wild_type, compare.prompts_for(method, task, dataset)
         contender = Contender(
             model=label,
             method=method,
-            adapter=adapt.of(encoder, method, task.kind, dataset.wild_type),
-            control=adapt.of(control, method, task.kind, dataset.wild_type),
+            adapter=adapt.of(encoder, method, *of_task),
+            control=adapt.of(control, method, *of_task),
         )
         evaluate(
             task,

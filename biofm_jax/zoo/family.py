@@ -70,6 +70,7 @@ class Family:
 WRAPPERS = ("module.", "_orig_mod.")
 # The names of norms' parameters in checkpoints converted from TensorFlow.
 OLD_ENDINGS = {"gamma": "weight", "beta": "bias"}
+LAYER_SCALES = (".ls1", ".ls2")  # of timm, whose gamma is no norm's
 
 
 def canonical_names(names: list[str], family: Family) -> dict[str, str]:
@@ -87,7 +88,8 @@ def canonical_names(names: list[str], family: Family) -> dict[str, str]:
         while plain.startswith(WRAPPERS):
             plain = plain.split(".", 1)[1]
         start, _, end = plain.rpartition(".")
-        plain = f"{start}.{OLD_ENDINGS[end]}" if end in OLD_ENDINGS else plain
+        if end in OLD_ENDINGS and not start.endswith(LAYER_SCALES):
+            plain = f"{start}.{OLD_ENDINGS[end]}"
         if plain in found:
             raise UserError(
                 f"{found[plain]} and {name} are the same tensor of {family.name}: the checkpoint "

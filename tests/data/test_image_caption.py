@@ -54,6 +54,15 @@ def test_image_and_caption_of_a_row_belong_together(path):
     np.testing.assert_array_equal(batch.examples, batch.pair.examples)
 
 
+def test_captions_that_lose_their_end_are_counted(path, caplog):
+    with caplog.at_level("INFO", "biofm_jax"):
+        data(path).open()
+        assert "2 of 10 captions have over 24 tokens" in caplog.text
+        caplog.clear()
+        data(path, pair_tokens=200).open()
+    assert not caplog.text
+
+
 def test_captions_of_one_image_stay_on_one_side_and_an_order_goes_on(path):
     spec = data(path, holdout=0.5)
     store = spec.open()

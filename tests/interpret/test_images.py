@@ -4,10 +4,13 @@ import dataclasses
 
 import jax
 import numpy as np
+import optax
 import pytest
 from PIL import Image
+from toy_pictures import planted
 
 from biofm_jax.adapt.encoder import Encoder
+from biofm_jax.data.batch import Batch
 from biofm_jax.data.imaging import ImageData
 from biofm_jax.data.pictures import Picture
 from biofm_jax.errors import UserError
@@ -132,3 +135,36 @@ def test_a_decoder_that_says_nothing_draws_the_mean_it_is_told():
     wanted = true.mean(-1, keepdims=True)
     np.testing.assert_allclose(found, np.broadcast_to(wanted, found.shape), atol=1e-5)
     assert drawn.error == pytest.approx(drawn.blank)
+
+
+def test_a_model_that_learned_planted_lesions_points_at_them():
+    spec = dataclasses.replace(SPEC, image=(16, 16), width=16, pooling="mean", registers=0)
+    rng = np.random.default_rng(0)
+    pictures = [planted(i % 2 == 1, rng) for i in range(96)]
+    images = np.stack([pixels[..., None] for pixels, _ in pictures]).astype(np.float32) / 255
+    ids = np.zeros((64, 1), np.int32)
+    batch = Batch(ids, ids + 1, ids, ids, images=images[:64])
+    labels, model, optimizer = np.arange(64) % 2, spec.build(), optax.adam(1e-2)
+
+    def loss(weights):
+        params, readout = weights
+        score = model.apply(params, batch).pooled[:, 0] @ readout
+        return optax.sigmoid_binary_cross_entropy(score, labels).mean()
+
+    def step(_, carry):
+        weights, state = carry
+        updates, state = optimizer.update(jax.grad(loss)(weights), state)
+        return optax.apply_updates(weights, updates), state
+
+    @jax.jit
+    def trained(key):
+        weights = model.init(key, None), jax.numpy.ones(16) / 4
+        return jax.lax.fori_loop(0, 150, step, (weights, optimizer.init(weights)))[0]
+
+    params, readout = trained(jax.random.key(0))
+    encoder = Encoder("toy", spec, ImageData(image=(16, 16), channels=1), params)
+    hits = []
+    for image, (_, mask) in zip(images[65::2], pictures[65::2]):
+        added = gradient_maps(encoder, image, readout, steps=0).values["gradient x input"]
+        hits.append(points_inside(over_patches(added, (4, 4)), mask))
+    assert np.mean(hits) > 0.8  # by chance one in sixteen

@@ -92,7 +92,8 @@ def surroundings(cache, monkeypatch):
     """One cache for all, no job array, and one device in child processes."""
     jax.device_count()  # this process has its eight before the flags change
     monkeypatch.setenv("BIOFM_CACHE", str(cache))
-    monkeypatch.setenv("XLA_FLAGS", "")
+    quick = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    monkeypatch.setenv("XLA_FLAGS", quick)  # as in tests/conftest.py
     # Small programs too are compiled by the first child process alone.
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(cache / "compiled"))
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

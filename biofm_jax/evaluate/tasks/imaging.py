@@ -111,7 +111,7 @@ def load_ebhi(root: Path | None) -> Dataset:
         UserError: the table lacks a column, names an absent file, an unknown class, no fold from 0
             to 4, or one case in two folds; the message names the line.
     """
-    table = _made(root, EBHI, "labels.csv")
+    table = made_file(root, EBHI, "labels.csv")
     rows = _table(table, table.read_text(), EBHI_COLUMNS)
     pictures, labels, folds, first = [], [], [], {}
     for line, row in enumerate(rows, 2):
@@ -147,7 +147,7 @@ def load_hrf(root: Path | None) -> Dataset:
     Raises:
         UserError: the folder is missing, or a file has no class in its name.
     """
-    first = _made(root, HRF, "images/01_h.jpg")
+    first = made_file(root, HRF, "images/01_h.jpg")
     files = sorted(path.name for path in first.parent.glob("*.jpg"))
     numbers, labels = [], []
     for file in files:
@@ -175,7 +175,7 @@ def load_vqa_rad(root: Path | None) -> Dataset:
         UserError: the table lacks a column, names an absent file or an unknown region, or two of
             one image; the message names the line.
     """
-    table = _made(root, VQA_RAD, "qa.csv.gz")
+    table = made_file(root, VQA_RAD, "qa.csv.gz")
     try:
         text = gzip.decompress(table.read_bytes()).decode()
     except (OSError, EOFError, ValueError) as error:
@@ -194,7 +194,7 @@ def load_vqa_rad(root: Path | None) -> Dataset:
     return Dataset(items, random_folds(len(items), FOLDS, seed=0), ("organ",), classes=ORGANS)
 
 
-def _made(root: Path | None, folder: str, name: str) -> Path:
+def made_file(root: Path | None, folder: str, name: str) -> Path:
     """A file of a set whose pictures were cut out or made smaller, which no fetch can bring."""
     try:
         return data_file(root, f"{folder}/{name}")
