@@ -66,17 +66,17 @@ says more about one of them, with any option of `biofm train`.
   it.
 - **sent**: what a chip sends over the least that its mesh must send.
 - **ms**: a step at the published peaks, if all overlaps - if nothing does; **MFU** the same.
-- **compile**: CPU seconds over all threads, on a machine of two shared cores; the goal is 120. It
-  is one compilation: a layer is compiled once, whatever the depth, and FLOPs are read off the
-  program, loops by their length. Nearly all of the time is the compiler's search for the tiles of
-  each product, 1 to 2 s each, twice that for v6e; splash attention takes less than one. Equal
-  products are not searched together: six take more than twice as long as two. So the rows over
-  120 s are those with most products: the forward pass, again under `full` rematerialisation,
-  and twice as many backward, in an encoder, a decoder and three attentions (T5), or beside heads
-  of pairs and coordinates (Uni-Mol). XLA's effort for the search has two levels:
-  `jax_exec_time_optimization_effort` -0.35 takes as long as 0; -0.5 and below take a quarter and
-  give the same FLOPs, but not the program that is trained: bytes sent were 5 % fewer and memory up
-  to 4.6 times as much.
+- **compile**: CPU seconds over all threads, on two cores that were shared with other jobs; the goal
+  is 120. It is one compilation: a layer is compiled once, whatever the depth, and FLOPs are read
+  off the program, loops by their length. Nearly all of the time is the compiler's search for the
+  tiles of each product, by hand 1.4 s for v5e and 2.5 s for v6e; equal products are not searched
+  together (six take more than twice as long as two). Rows over 120 s are misses, and have many
+  products: MolFormer 32, Uni-Mol 52, T5 about 70 (the forward pass, again under `full`
+  rematerialisation, and twice as many backward, of two stacks with three attentions). XLA's
+  effort for the search has two levels: `jax_exec_time_optimization_effort` -0.35 takes as long
+  as 0; at -0.5 four products take a seventh. At -1 a whole step takes a quarter and gives the same
+  FLOPs, but not the program that is trained: bytes sent were 5 % fewer and memory up to 4.6 times
+  as much.
 
 A loop that ends when its work is done (MolCLR searches subgraphs in breadth) is counted once. Two
 families compile for a slice and should not be given one. HINT's training set (1,044 trials) is a
@@ -154,11 +154,15 @@ def _row(name: str, slice_: str, plan: Plan) -> str:
             f"{model * plan.topology.chips / plan.model_flops:.2f}",
             f"{sent / least:.2f}" if least else "-",
             "yes" if swapped else "none",
-            f"{1e3 * time.best:.0f}-{1e3 * time.sum:.0f}",
+            f"{_milliseconds(time.best)}-{_milliseconds(time.sum)}",
             f"{plan.mfu(time.sum):.0%}-{plan.mfu(time.best):.0%}",
             f"{plan.seconds:.0f} s",
         )
     )
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.0f}" if seconds >= 1e-3 else f"{1e3 * seconds:.2f}"
 
 
 def _shown(name: str) -> str:
