@@ -31,7 +31,7 @@ from biofm_jax.data.image_store import (
     publish_images,
 )
 from biofm_jax.data.pictures import Picture
-from biofm_jax.data.pipeline import BatchIterator, FixedRows, ShuffledRows
+from biofm_jax.data.pipeline import BatchIterator, split_batches
 from biofm_jax.data.pixels import Fit, Image, fitted, quantised, shown, with_channels
 from biofm_jax.data.readers import file_ending
 from biofm_jax.data.sequence import expanded
@@ -294,20 +294,7 @@ class ImageData(ExampleData):
         Raises:
             UserError: no record is on the side asked for.
         """
-        records = store.split(self.holdout, held=holdout, fraction=self.fraction)
-        if not len(records):
-            side = "held out" if holdout else "left to train on"
-            raise UserError(
-                f"{self.path}: none of {len(store)} records is {side}; change --data.holdout"
-                + ("" if self.fraction == 1 else " or --data.fraction")
-            )
-        local = batch_size if share is None else len(share)
-        builder = self.row_builder(store, local, seed)
-        if holdout:
-            rows = FixedRows(builder, records)
-        else:
-            rows = ShuffledRows(builder, records, epochs=epochs)
-        return BatchIterator(rows, builder, share, batch_size)
+        return split_batches(self, store, batch_size, seed, share, epochs, holdout)
 
 
 def _cache(path: Path, kind: str, recorded: dict) -> Path:

@@ -1,9 +1,10 @@
 """Batches of packed rows: order from Grain, shared by rows among hosts, exactly resumable."""
 
 import dataclasses
+import functools
 import math
 import sys
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -311,3 +312,40 @@ def _draw(visits: np.ndarray, seed: int, salt: int, below: np.ndarray) -> np.nda
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z ^= z >> np.uint64(31)
     return ((z >> np.uint64(11)) % below.astype(np.uint64)).astype(np.int64)
+
+
+def split_batches(
+    data: Any,
+    store: TokenStore,
+    batch_size: int,
+    seed: int,
+    share: np.ndarray | None,
+    epochs: int | None,
+    holdout: bool,
+) -> BatchIterator:
+    """Batches of the records on one side of the held-out split; see `DataSpec.batches`.
+
+    Args:
+        data: has `path`, `holdout`, `fraction` and `row_builder`.
+        store: its opened records.
+        batch_size: rows of a batch over all hosts.
+        seed: of everything random.
+        share: (b,) numbers of the rows that this host builds; None for all.
+        epochs: passes over the records; None never ends.
+        holdout: once through the held-out records in a fixed order.
+
+    Raises:
+        UserError: no record is on the side asked for.
+    """
+    records = store.split(data.holdout, held=holdout, fraction=data.fraction)
+    if not len(records):
+        side = "held out" if holdout else "left to train on"
+        raise UserError(
+            f"{data.path}: none of {len(store)} records is {side}; change --data.holdout"
+            + ("" if data.fraction == 1 else " or --data.fraction")
+        )
+    local = batch_size if share is None else len(share)
+    builder = data.row_builder(store, local, seed)
+    shuffled = functools.partial(ShuffledRows, epochs=epochs)
+    rows = (FixedRows if holdout else shuffled)(builder, records)
+    return BatchIterator(rows, builder, share, batch_size)

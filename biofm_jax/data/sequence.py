@@ -11,7 +11,7 @@ import numpy as np
 from biofm_jax.data.api import ExampleData, Lengths
 from biofm_jax.data.bad_records import tolerance_advice
 from biofm_jax.data.batch import Batch, batch_shapes
-from biofm_jax.data.pipeline import BatchIterator, FixedRows, RowBuilder, ShuffledRows
+from biofm_jax.data.pipeline import BatchIterator, RowBuilder, split_batches
 from biofm_jax.data.progress import track
 from biofm_jax.data.sources import Prepared, cache_folder, open_prepared, prepare_records
 from biofm_jax.data.token_store import TokenStore, open_store
@@ -248,20 +248,7 @@ class SequenceData(ExampleData):
         Raises:
             UserError: no record is on the side asked for.
         """
-        records = store.split(self.holdout, held=holdout, fraction=self.fraction)
-        if not len(records):
-            side = "held out" if holdout else "left to train on"
-            raise UserError(
-                f"{self.path}: none of {len(store)} records is {side}; change --data.holdout"
-                + ("" if self.fraction == 1 else " or --data.fraction")
-            )
-        local = batch_size if share is None else len(share)
-        builder = self.row_builder(store, local, seed)
-        if holdout:
-            rows = FixedRows(builder, records)
-        else:
-            rows = ShuffledRows(builder, records, epochs=epochs)
-        return BatchIterator(rows, builder, share, batch_size)
+        return split_batches(self, store, batch_size, seed, share, epochs, holdout)
 
 
 def expanded(path: str, field: str) -> Path:
