@@ -1,7 +1,6 @@
 """Evaluation of a run: the model, its control and the baselines on some tasks."""
 
 import dataclasses
-import fnmatch
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,7 +33,7 @@ from biofm_jax.evaluate.provenance import code_commit
 from biofm_jax.evaluate.results import BASELINE
 from biofm_jax.evaluate.run import Contender, rows_beside_baselines
 from biofm_jax.evaluate.table import Row, aggregate
-from biofm_jax.evaluate.task import Dataset, Task, all_tasks, get_task
+from biofm_jax.evaluate.task import Dataset, Task, matching_tasks
 from biofm_jax.experiment import load_encoder
 
 Method = Literal["probe", "knn", "prototypes", "finetune", "lora", "zero_shot_prompts"]
@@ -159,11 +158,7 @@ def plan(patterns: Sequence[str], methods: Sequence[str], seeds: int) -> list[tu
     """
     if seeds < 1:
         raise UserError(f"--seeds is {seeds}; it must be 1 or more")
-    names = []
-    for pattern in patterns:
-        found = fnmatch.filter(all_tasks(), pattern)
-        names += found or [get_task(pattern).name]
-    pairs = [(get_task(name), method) for name in dict.fromkeys(names) for method in methods]
+    pairs = [(task, method) for task in matching_tasks(patterns) for method in methods]
     for task, method in pairs:
         if read_method(method)[0] == "prototypes" and task.kind == "number":
             raise UserError(f"prototypes are of classes, and {task.name} has numbers: use knn")

@@ -27,7 +27,7 @@ from biofm_jax.errors import UserError
 from biofm_jax.evaluate.metrics_retrieval import recall_at_k
 from biofm_jax.evaluate.run import Contender, rows_beside_baselines
 from biofm_jax.evaluate.table import Row
-from biofm_jax.evaluate.task import Dataset, Task, get_task
+from biofm_jax.evaluate.task import Dataset, Task, get_task, matching_tasks
 from biofm_jax.evaluate.tasks.knowledge_graph import TREATS, load_indications
 from biofm_jax.experiment import load_run
 from biofm_jax.files import write_whole
@@ -44,8 +44,9 @@ class Repurpose:
             experiments/drug_discovery/txgnn_link_prediction.py; FOLDER@best;
             random:EXPERIMENT.py for one that was not pretrained.
         disease: name of a disease in the graph, or its id.
-        evaluate: score the tasks of the experiment beside the degree prior and a control that
-            was not pretrained.
+        evaluate: score tasks beside the degree prior and a control that was not pretrained.
+        task: of `evaluate`: names of `biofm list tasks`, where a pattern such as repurposing/*
+            takes several; none means those of the experiment.
         tuning: on known treatments, those of the training folds in `evaluate`.
         prototypes: how diseases lean on similar ones.
         top: drugs in the table.
@@ -59,6 +60,7 @@ class Repurpose:
     model: tyro.conf.Positional[str]
     disease: str = ""
     evaluate: bool = False
+    task: tuple[str, ...] = ()
     tuning: LinkTuning = LinkTuning()
     prototypes: Prototypes = Prototypes()
     top: int = 10
@@ -77,7 +79,7 @@ class Pretrained:
         name: as printed in tables.
         model: the architecture, and how neighbourhoods are drawn.
         graph: without the answers.
-        tasks: of its experiment.
+        tasks: that it is judged by.
         params: seed -> the trained parameters, or None for random ones.
     """
 
@@ -93,12 +95,16 @@ def load_pretrained(options: Repurpose) -> Pretrained:
 
     Raises:
         UserError: neither a disease nor an evaluation is asked for; no such run, or one of
-            another modality; no such disease.
+            another modality; no such disease; no such task, or one of another modality.
     """
     if not options.disease and not options.evaluate:
         raise UserError("give --disease NAME, or --evaluate True")
     if options.out is not None and options.out.suffix not in (".csv", ".json"):
         raise UserError(f"--out {options.out} must end in .csv or .json")
+    asked = matching_tasks(options.task)
+    for task in asked:
+        if task.modality != "knowledge_graph":
+            raise UserError(f"--task {task.name} is of {task.modality}: use biofm evaluate")
     run = load_run(options.model)
     spec, data = run.experiment.model, run.experiment.data
     if not isinstance(spec, RelationalSpec) or not isinstance(data, LinkData):
@@ -111,7 +117,7 @@ def load_pretrained(options: Repurpose) -> Pretrained:
     if options.disease:
         find_disease(graph, options.disease)
     params = None if run.params is None else jax.device_get(run.params)
-    tasks = run.experiment.tasks
+    tasks = tuple(task.name for task in asked) or run.experiment.tasks
     return Pretrained(run.name, LinkModel(spec, data), graph, tasks, lambda seed: params)
 
 

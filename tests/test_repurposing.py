@@ -69,6 +69,8 @@ def test_rankings_are_written_as_csv_or_json(tmp_path):
     [
         ([], "give --disease NAME"),
         (["--disease", "gout", "--out", "x.txt"], "must end in .csv or .json"),
+        (["--evaluate", "True", "--task", "bbbp"], "--task bbbp is of molecule"),
+        (["--evaluate", "True", "--task", "repurposing/hetionet_ar"], "repurposing/hetionet_area"),
         (["--disease", "hypertention"], "did you mean 'hypertension'"),
     ],
 )

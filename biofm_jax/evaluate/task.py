@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import fnmatch
 import functools
 import hashlib
 import importlib
@@ -203,6 +204,18 @@ def get_task(name: str) -> Task:
     near = difflib.get_close_matches(name, tasks, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}? " if near else ""
     raise UserError(f"there is no task {name!r}: {hint}`biofm list tasks` shows all {len(tasks)}")
+
+
+def matching_tasks(patterns: Sequence[str]) -> list[Task]:
+    """The tasks of names in which `*` stands for any part, each once, in the order asked.
+
+    Raises:
+        UserError: as `get_task`.
+    """
+    names: list[str] = []
+    for pattern in patterns:
+        names += fnmatch.filter(all_tasks(), pattern) or [get_task(pattern).name]
+    return [get_task(name) for name in dict.fromkeys(names)]
 
 
 def data_file(root: Path | None, relative: str) -> Path:
