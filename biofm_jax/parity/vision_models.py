@@ -16,6 +16,7 @@ from biofm_jax.parity.vision_measures import (
 from biofm_jax.zoo.clip import CLIP
 from biofm_jax.zoo.dinov2 import DINOV2, DINOV2_REGISTERS
 from biofm_jax.zoo.family import Family
+from biofm_jax.zoo.openai_clip import OPENAI_CLIP
 from biofm_jax.zoo.siglip import SIGLIP
 from biofm_jax.zoo.timm_vit import TIMM_VIT
 from biofm_jax.zoo.vit import VIT, VIT_MAE, VIT_MAE_ENCODER
@@ -101,6 +102,7 @@ def vision_comparisons() -> list[Compared]:
                          num_register_tokens=3, **wide)),
         *_timm(),
         *_towers(),
+        *_authors_towers(),
     ]  # fmt: skip
 
 
@@ -126,6 +128,34 @@ def _timm_build(config: dict) -> Callable[[], Any]:
         from biofm_jax.parity.timm_vit import TimmVit
 
         return randomised(TimmVit(config))
+
+    return build
+
+
+def _authors_towers() -> list[Compared]:
+    """CLIP in its authors' layout; the text's tower is the narrower one, then the wider."""
+    found = []
+    for (heads, width), other, act in ((SMALL, WIDE, "quick_gelu"), (WIDE, SMALL, "gelu")):
+        feed = dict(intermediate_size=FEEDFORWARD, hidden_act=act)
+        config = dict(
+            model_type="clip",
+            projection_dim=20,
+            vision_config=_sizes(heads, width, 12, 4) | feed,
+            text_config=feed
+            | dict(vocab_size=VOCABULARY, num_hidden_layers=1, max_position_embeddings=ROOM)
+            | dict(num_attention_heads=other[0], hidden_size=other[1]),
+        )
+        measure = functools.partial(measure_towers, _authors_build(config), OPENAI_CLIP)
+        variant = f"{heads} heads of {width // heads}"
+        found.append(Compared(OPENAI_CLIP.name, variant, OPENAI_CLIP.reference, measure))
+    return found
+
+
+def _authors_build(config: dict) -> Callable[[], Any]:
+    def build():
+        from biofm_jax.parity.openai_clip import OpenaiClip
+
+        return randomised(OpenaiClip(config))
 
     return build
 

@@ -174,5 +174,6 @@ CLIP = Family(
     prefix="",
     head=(),
     left_out=(r"embeddings\.position_ids$",),
+    other_layouts=("openai_clip",),
     reference="transformers CLIPModel",
 )

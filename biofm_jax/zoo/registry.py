@@ -28,6 +28,7 @@ from biofm_jax.zoo.llama import LLAMA, MISTRAL
 from biofm_jax.zoo.modernbert import MODERNBERT
 from biofm_jax.zoo.molformer import MOLFORMER
 from biofm_jax.zoo.molgpt import MOLGPT
+from biofm_jax.zoo.openai_clip import OPENAI_CLIP
 from biofm_jax.zoo.siglip import SIGLIP
 from biofm_jax.zoo.t5 import T5, T5_ENCODER
 from biofm_jax.zoo.timm_vit import TIMM_VIT
@@ -38,8 +39,8 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (ESM, ESMC, ESMC_RELEASED, ESMC_BIOHUB, BERT, ROBERTA, MEGATRON, MODERNBERT, GPT2,
                    MOLFORMER, MOLGPT, ETHOS, GPTJ, PROGEN2, BIOGPT, LLAMA, MISTRAL, T5, T5_ENCODER,
-                   UNIMOL, VIT, VIT_MAE, VIT_MAE_ENCODER, DINOV2, DINOV2_REGISTERS, CLIP, SIGLIP,
-                   TIMM_VIT)
+                   UNIMOL, VIT, VIT_MAE, VIT_MAE_ENCODER, DINOV2, DINOV2_REGISTERS, CLIP,
+                   OPENAI_CLIP, SIGLIP, TIMM_VIT)
 }  # fmt: skip
 
 

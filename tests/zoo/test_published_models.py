@@ -12,6 +12,7 @@ from biofm_jax.models.api import BUFFER
 from biofm_jax.parity.ethos import Ethos
 from biofm_jax.parity.molformer import Molformer
 from biofm_jax.parity.molgpt import MolGpt
+from biofm_jax.parity.openai_clip import OpenaiClip
 from biofm_jax.parity.timm_vit import TimmVit
 from biofm_jax.parity.unimol import UniMol
 from biofm_jax.zoo.esm import ESM2
@@ -60,6 +61,7 @@ WRITTEN = {
     "ethos": _written(Ethos, *GPT, "bias", "block_size"),
     "unimol": _written(UniMol, *UNIMOL),
     "timm_vit": TimmVit,
+    "openai_clip": OpenaiClip,
 }
 
 
