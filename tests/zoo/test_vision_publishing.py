@@ -16,9 +16,11 @@ from biofm_jax.zoo.vision_layout import Patches
 SIZES = dict(num_hidden_layers=1, hidden_size=16, num_attention_heads=2)
 TOWER = SIZES | dict(intermediate_size=24, image_size=8, patch_size=4)
 TEXT = SIZES | dict(intermediate_size=24, vocab_size=30, max_position_embeddings=6)
+CLIP = dict(model_type="clip", projection_dim=10, vision_config=TOWER, text_config=TEXT)
 CONFIGS = {
     "dinov2": SIZES | dict(model_type="dinov2", image_size=12, patch_size=4),
-    "clip": dict(model_type="clip", projection_dim=10, vision_config=TOWER, text_config=TEXT),
+    "clip": CLIP,
+    "openai_clip": CLIP,
     "siglip": dict(model_type="siglip", vision_config=TOWER, text_config=TEXT),
 }
 PREPROCESSOR = {"crop_size": {"height": 8, "width": 8}, "image_mean": [0.7, 0.5, 0.6],
@@ -66,6 +68,14 @@ def test_there_and_back_and_it_reads_pictures(family, tmp_path, picture, capsys)
     for name in names:
         wanted = (tmp_path / "published" / name).read_bytes()
         assert (tmp_path / "again" / name).read_bytes() == wanted, name
+
+
+def test_the_authors_layout_is_told_by_its_names(tmp_path, capsys):
+    save(tmp_path / "published", "openai_clip")
+    assert main(["import", "clip", str(tmp_path / "published"), str(tmp_path / "model")]) == 0
+    assert main(["export", str(tmp_path / "model"), str(tmp_path / "again")]) == 0
+    wanted = (tmp_path / "published" / "model.safetensors").read_bytes()
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == wanted
 
 
 def test_a_projection_of_patches_is_the_convolution():
