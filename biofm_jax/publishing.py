@@ -25,6 +25,7 @@ from biofm_jax.errors import UserError
 from biofm_jax.evaluate.provenance import package_versions
 from biofm_jax.experiment import load_encoder
 from biofm_jax.files import require_new_folder
+from biofm_jax.models.dual_encoder import DualEncoderSpec
 from biofm_jax.models.pair_transformer import PairTransformerSpec
 from biofm_jax.models.spec import ModelSpec
 from biofm_jax.train.mesh import MeshSpec, parameter_shardings
@@ -36,10 +37,10 @@ from biofm_jax.zoo.exporting import (
     same_architecture,
 )
 from biofm_jax.zoo.family import Family, Published
-from biofm_jax.zoo.importing import model_places, model_shapes, plan_import, read_params
+from biofm_jax.zoo.importing import Plan, model_places, model_shapes, plan_import, read_params
 from biofm_jax.zoo.registry import FAMILIES, PUBLISHED, layout_of, published
-from biofm_jax.zoo.store import CONFIG, is_stored, load_stored, store
-from biofm_jax.zoo.vision_layout import image_data, with_preprocessor
+from biofm_jax.zoo.store import is_stored, load_stored, store
+from biofm_jax.zoo.vision_layout import caption_data, image_data, with_preprocessor
 from biofm_jax.zoo.weights import open_weights
 
 # Modalities whose texts this package can read; models of others are imported without.
@@ -58,7 +59,7 @@ class Import:
 
     Attributes:
         name: of `biofm list models`, such as esm2_8m; or a family (esm, bert, gpt2, ...), whose
-            size then is read from config.json.
+            size then is read from config.json (open_clip_config.json of BiomedCLIP).
         source: the published weights: a safetensors file, its index with the shards beside it, a
             torch file of tensors, or the folder with one of these, config.json and the
             tokenizer's files.
@@ -98,9 +99,11 @@ def import_model(options: Import) -> dict[str, Any]:
 def _import(options: Import, made: Path) -> dict[str, Any]:
     """`import_model`; into the folder `made` goes the tokenizer of a family that has no files."""
     folder = options.source if options.source.is_dir() else options.source.parent
-    config = folder / CONFIG if (folder / CONFIG).is_file() else None
+    entry = None if options.name in FAMILIES else published(options.name)
+    family = FAMILIES[options.name] if entry is None else entry.family
+    config = folder / family.config if (folder / family.config).is_file() else None
     weights = open_weights(options.source)
-    family, spec, entry = _model(options, config)
+    spec = _spec(options, family, entry, config)
     family = layout_of(weights.tensors, family, spec)
     plan = plan_import(weights, family, spec)
     if config is not None and plan.spec.head is None and spec.head is not None:
@@ -109,8 +112,9 @@ def _import(options: Import, made: Path) -> dict[str, Any]:
     if tokenizer_folder is None and family.name.startswith("esmc"):
         write_esmc_tokenizer(made)
         tokenizer_folder = made
-    data, tokenizer = _data(entry, options.modality, tokenizer_folder, plan.spec)
-    if tokenizer is not None and not family.mean_of_all:
+    data, tokenizer = _data(entry, options.modality, tokenizer_folder, plan)
+    towers = isinstance(plan.spec, DualEncoderSpec)
+    if tokenizer is not None and not family.mean_of_all and not towers:
         plan = dataclasses.replace(plan, spec=pooled_as_published(plan.spec, tokenizer, folder))
     wide = sum(weights.tensors[plan.names[p.name]].dtype == "float64" for p in plan.places)
     row = {
@@ -147,17 +151,17 @@ def _import(options: Import, made: Path) -> dict[str, Any]:
     return row
 
 
-def _model(options: Import, config: Path | None) -> tuple[Family, ModelSpec, Published | None]:
-    """The family and architecture asked for, held against the configuration that is there."""
-    entry = None if options.name in FAMILIES else published(options.name)
-    family = FAMILIES[options.name] if entry is None else entry.family
+def _spec(
+    options: Import, family: Family, entry: Published | None, config: Path | None
+) -> ModelSpec:
+    """The architecture asked for, held against the configuration that is there."""
     if config is None:
         if entry is None:
             raise UserError(
-                f"a model of the family {family.name} needs its {CONFIG} beside the weights; or "
-                "name a published model"
+                f"a model of the family {family.name} needs its {family.config} beside the "
+                "weights; or name a published model"
             )
-        return family, entry.spec, entry
+        return entry.spec
     content = with_preprocessor(read_config(config), config.parent)
     if entry is not None:  # what neither file says
         known = {name: entry.config[name] for name in IMAGE_FIELDS if name in entry.config}
@@ -183,7 +187,7 @@ def _model(options: Import, config: Path | None) -> tuple[Family, ModelSpec, Pub
             f"{config} describes another model than {options.name} ({'; '.join(differ)}: the "
             f"first is {options.name}'s); import it as its own name or as `{family.name}`"
         )
-    return family, found, entry
+    return found
 
 
 # Of a preprocessing of images, which may lie beside the weights or not.
@@ -215,12 +219,14 @@ def _has_tokenizer(folder: Path) -> bool:
 
 
 def _data(
-    entry: Published | None, modality: str, folder: Path | None, spec: ModelSpec
+    entry: Published | None, modality: str, folder: Path | None, plan: Plan
 ) -> tuple[ExampleData | None, Tokenizer | None]:
     """How texts or images become the model's input, if that can be known."""
-    modality = modality if entry is None else entry.modality
-    if (images := image_data(spec)) is not None:
-        return images, None
+    modality, spec = modality if entry is None else entry.modality, plan.spec
+    if (images := image_data(spec, plan.family.cropped)) is not None:
+        if folder is None or not isinstance(spec, DualEncoderSpec):
+            return images, None
+        return caption_data(images, spec, folder), _tokenizer(folder, spec.second.vocabulary)
     known = {*DATA, *(model.modality for model in PUBLISHED.values())}
     if modality not in known:
         raise UserError(f"--modality is {modality!r}; known are {', '.join(sorted(known))}")
@@ -231,16 +237,22 @@ def _data(
     room = min(longest, 1024 if entry is None else entry.tokens)
     data = kind(max_tokens=room)
     if folder is not None:
-        tokenizer = load_tokenizer(folder)
-        if tokenizer.vocabulary.size > spec.vocabulary:
-            raise UserError(
-                f"the tokenizer in {folder} has {tokenizer.vocabulary.size} tokens, and the model "
-                f"{spec.vocabulary}: they do not belong together"
-            )
+        tokenizer = _tokenizer(folder, spec.vocabulary)
         return dataclasses.replace(data, tokenizer_path=str(folder)), tokenizer
     own = data.own_tokenizer()
     # Without its files a tokenizer is known only where it is this package's own as well.
     return (data, own) if own.vocabulary.size == spec.vocabulary else (None, None)
+
+
+def _tokenizer(folder: Path, vocabulary: int) -> Tokenizer:
+    """The tokenizer of a folder; refuses one of more tokens than the model has."""
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.vocabulary.size > vocabulary:
+        raise UserError(
+            f"the tokenizer in {folder} has {tokenizer.vocabulary.size} tokens, and the model "
+            f"{vocabulary}: they do not belong together"
+        )
+    return tokenizer
 
 
 def pooled_as_published(spec: ModelSpec, tokenizer: Tokenizer, folder: Path) -> ModelSpec:
@@ -257,7 +269,7 @@ def pooled_as_published(spec: ModelSpec, tokenizer: Tokenizer, folder: Path) -> 
     Raises:
         UserError: a pooling that is neither the mean nor the first token.
     """
-    path = folder / "1_Pooling" / CONFIG
+    path = folder / "1_Pooling" / "config.json"
     if not path.is_file():
         special = tuple(i for i in tokenizer.vocabulary.special if i < spec.vocabulary)
         return spec.replaced(special=special)
@@ -280,13 +292,13 @@ def _reads(
 ) -> dict[str, str]:
     if isinstance(data, ImageData):
         size = " x ".join(map(str, data.image))
-        return {"images": f"{size} pixels, {data.channels} channels, {data.fit}"}
+        found = {"images": f"{size} pixels, {data.channels} channels, {data.fit}"}
+        if not isinstance(spec, DualEncoderSpec):
+            return found
+        if tokenizer is None:
+            return found | {"tokenizer": "none: give --tokenizer FOLDER to read texts, too"}
+        return found | {"tokenizer": _says(folder, tokenizer, spec.second)}
     return {"tokenizer": _says(folder, tokenizer, spec)}
-
-
-def _theirs(folder: Path | None, made: Path) -> Path | None:
-    """The folder of the tokenizer, unless it was made here."""
-    return None if folder == made else folder
 
 
 def _says(folder: Path | None, tokenizer: Tokenizer | None, spec: ModelSpec) -> str:

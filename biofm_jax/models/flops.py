@@ -7,6 +7,7 @@ activations, softmax and the optimizer are not counted, nor is what rematerialis
 again: MFU and equal budgets are of model FLOPs.
 """
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from biofm_jax.models.heads import LanguageHead, PredictionHead, ProjectionHead
@@ -49,7 +50,7 @@ def head_weights(spec, predicted: float, pooled: float) -> float:
     if isinstance(head, LanguageHead):
         return (width * spec.vocabulary + (width * width if head.transform else 0)) * predicted
     if isinstance(head, ProjectionHead):
-        return width * (width * (head.layers - 1) + head.width) * pooled
+        return sum(a * b for a, b in pairwise(head.widths(width))) * pooled
     return width * head.outputs * pooled if isinstance(head, PredictionHead) else 0.0
 
 

@@ -1,7 +1,8 @@
 """What stands on the last hidden states: pooling and the heads."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from itertools import pairwise
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -55,6 +56,30 @@ class ProjectionHead:
     width: int = 128
     layers: int = 2
     bias: bool = True
+
+    activation: ClassVar[Activation] = "relu"
+
+    def widths(self, inputs: int) -> tuple[int, ...]:
+        """Of the vectors before, between and behind the layers."""
+        return (*(inputs,) * self.layers, self.width)
+
+
+@dataclasses.dataclass(frozen=True)
+class MlpProjectionHead(ProjectionHead):
+    """A projection whose inner layers have a width and an activation of their own, as that of
+    BiomedCLIP's texts (arXiv 2303.00915).
+
+    Attributes:
+        hidden: the width between the layers.
+        activation: between them.
+    """
+
+    hidden: int = 640
+    activation: Activation = "gelu"
+
+    def widths(self, inputs: int) -> tuple[int, ...]:
+        """See `ProjectionHead`."""
+        return (inputs, *(self.hidden,) * (self.layers - 1), self.width)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,12 +176,10 @@ class PooledLogits(nn.Module):
         if isinstance(head, PoolerHead):
             shape = (wide, head.width)
             return jnp.tanh(Dense(shape, ("embed", None), spec.init_std, True, name="dense")(x))
-        for i in range(head.layers):
-            last = i == head.layers - 1
-            shape = (wide, head.width if last else wide)
+        for i, shape in enumerate(pairwise(head.widths(wide))):
             options = (("embed", None), shape[0] ** -0.5, head.bias)
+            x = x if i == 0 else ACTIVATIONS[head.activation](x)
             x = Dense(shape, *options, name=f"dense_{i}")(x)
-            x = x if last else jax.nn.relu(x)
         return x
 
 

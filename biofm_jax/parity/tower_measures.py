@@ -1,4 +1,4 @@
-"""Our two towers with imported weights against CLIP's and SigLIP's reference implementation."""
+"""Our two towers with imported weights against the references of CLIP, SigLIP and BiomedCLIP."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 
 from biofm_jax.data.batch import Batch
 from biofm_jax.models.dual_encoder import DualEncoderSpec
+from biofm_jax.models.padded_text import PaddedTextSpec
 from biofm_jax.objectives.contrastive import unit
 from biofm_jax.parity.measures import relative_error, worst
 from biofm_jax.parity.references import FIRST, PAD, VOCABULARY
@@ -61,7 +62,7 @@ def measure_towers(build: Callable[[], Any], family: Family) -> tuple[dict[str, 
     ids = torch.from_numpy(tokens.astype(np.int64))
     inputs = {"input_ids": ids, "pixel_values": pixel_values(images, spec.first)}
     real = np.ones_like(tokens, bool)
-    if spec.second.causal:  # SigLIP's texts attend to their padding
+    if not isinstance(spec.second, PaddedTextSpec):  # whose texts attend to their padding
         real = tokens != PAD
         inputs["attention_mask"] = torch.from_numpy(real.astype(np.int64))
     theirs = reference(**inputs, output_hidden_states=True)

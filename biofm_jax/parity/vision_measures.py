@@ -46,7 +46,7 @@ class Imported:
 
 def imported(reference: Any, family: Family) -> Imported:
     """Save a reference in its own layout, and import that."""
-    with saved(reference) as (weights, config):
+    with saved(reference, family) as (weights, config):
         plan = plan_import(weights, family, family.spec_of(config))
         params = read_params(weights, plan)
         figures = {
@@ -57,11 +57,11 @@ def imported(reference: Any, family: Family) -> Imported:
 
 
 @contextlib.contextmanager
-def saved(reference: Any):
+def saved(reference: Any, family: Family):
     """The weights and the configuration that a reference writes."""
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stderr(io.StringIO()):
         reference.save_pretrained(Path(name))
-        yield open_weights(Path(name)), read_config(Path(name) / "config.json")
+        yield open_weights(Path(name)), read_config(Path(name) / family.config)
 
 
 def gradients_by_name(reference: Any, plan: Plan) -> dict[str, np.ndarray]:
@@ -76,7 +76,7 @@ def gradients_by_name(reference: Any, plan: Plan) -> dict[str, np.ndarray]:
         for parameter in reference.parameters():
             gradient = parameter.grad
             parameter.copy_(torch.zeros_like(parameter) if gradient is None else gradient)
-    with saved(reference) as (weights, _):
+    with saved(reference, plan.family) as (weights, _):
         return {place.name: _read(weights, plan, place.name) for place in plan.places}
 
 

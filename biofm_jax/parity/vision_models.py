@@ -13,6 +13,7 @@ from biofm_jax.parity.vision_measures import (
     masked_patches,
     measure_vision,
 )
+from biofm_jax.zoo.biomedclip import BIOMEDCLIP
 from biofm_jax.zoo.clip import CLIP
 from biofm_jax.zoo.dinov2 import DINOV2, DINOV2_REGISTERS
 from biofm_jax.zoo.family import Family
@@ -103,6 +104,7 @@ def vision_comparisons() -> list[Compared]:
         *_timm(),
         *_towers(),
         *_authors_towers(),
+        *_biomedclip(),
     ]  # fmt: skip
 
 
@@ -192,3 +194,29 @@ def _towers() -> list[Compared]:
             measure = functools.partial(measure_towers, _build(model, config, **options), family)
             found.append(Compared(family.name, shape, family.reference, measure))
     return found
+
+
+def _biomedclip() -> list[Compared]:
+    """As published, and with a linear projection of texts."""
+    found = []
+    for (heads, width), other, kind in ((SMALL, WIDE, "mlp"), (WIDE, SMALL, "linear")):
+        sizes = dict(patch_size=4, embed_dim=width, depth=LAYERS, num_heads=heads)
+        image = dict(timm_model_name="vit_base_patch16_224", timm_pool="", timm_proj="linear",
+                     image_size=12, timm_model_args=sizes)  # fmt: skip
+        bert = dict(num_attention_heads=other[0], hidden_size=other[1], num_hidden_layers=LAYERS,
+                    intermediate_size=FEEDFORWARD, vocab_size=VOCABULARY,
+                    max_position_embeddings=ROOM)  # fmt: skip
+        words = dict(hf_model_config=bert, hf_proj_type=kind,
+                     hf_pooler_type="cls_last_hidden_state_pooler")  # fmt: skip
+        model = dict(embed_dim=20, vision_cfg=image, text_cfg=words)
+        build = functools.partial(_biomedclip_build, dict(model_cfg=model))
+        shape = f"{heads} heads of {width // heads}, {kind}"
+        measure = functools.partial(measure_towers, build, BIOMEDCLIP)
+        found.append(Compared(BIOMEDCLIP.name, shape, BIOMEDCLIP.reference, measure))
+    return found
+
+
+def _biomedclip_build(config: dict) -> Any:
+    from biofm_jax.parity.biomedclip import BiomedClip
+
+    return randomised(BiomedClip(config))

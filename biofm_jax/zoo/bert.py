@@ -18,7 +18,7 @@ from biofm_jax.zoo.tensors import Flat, Tensor, dense, norm
 ROBERTA_OFFSET = 2
 
 
-def _body(root: str, norms: dict[str, str]) -> list[Tensor]:
+def body(root: str, norms: dict[str, str]) -> list[Tensor]:
     """Embeddings and blocks; `norms` has the two norms' names within a layer, by ours."""
     layer = f"{root}.encoder.layer.{{i}}"
     table = [
@@ -64,17 +64,17 @@ def _decoder(spec: TransformerSpec, name: str) -> list[Tensor]:
 def bert_tensors(spec: TransformerSpec) -> list[Tensor]:
     """The table of `BertForMaskedLM`."""
     embedding_norm = norm("bert.embeddings.LayerNorm", "embed/norm")
-    return [*_body("bert", POST), *embedding_norm, *_bert_head(spec)]
+    return [*body("bert", POST), *embedding_norm, *_bert_head(spec)]
 
 
 def megatron_tensors(spec: TransformerSpec) -> list[Tensor]:
     """The table of `MegatronBertForMaskedLM`."""
-    return [*_body("bert", PRE), *norm("bert.encoder.ln", "final_norm"), *_bert_head(spec)]
+    return [*body("bert", PRE), *norm("bert.encoder.ln", "final_norm"), *_bert_head(spec)]
 
 
 def roberta_tensors(spec: TransformerSpec) -> list[Tensor]:
     """The table of `RobertaForMaskedLM`."""
-    table = [*_body("roberta", POST), *norm("roberta.embeddings.LayerNorm", "embed/norm")]
+    table = [*body("roberta", POST), *norm("roberta.embeddings.LayerNorm", "embed/norm")]
     if spec.head is not None:
         table += [
             *dense("lm_head.dense", "head/transform"),

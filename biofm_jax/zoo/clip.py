@@ -175,5 +175,6 @@ CLIP = Family(
     head=(),
     left_out=(r"embeddings\.position_ids$",),
     other_layouts=("openai_clip",),
+    cropped=True,
     reference="transformers CLIPModel",
 )

@@ -165,6 +165,7 @@ DINOV2 = Family(
     config_of=config_of,
     prefix="dinov2.",
     head=("classifier.",),
+    cropped=True,
     reference="transformers Dinov2Model, Dinov2ForImageClassification",
 )
 DINOV2_REGISTERS = Family(
@@ -174,5 +175,6 @@ DINOV2_REGISTERS = Family(
     config_of=registers_config_of,
     prefix="dinov2_with_registers.",
     head=("classifier.",),
+    cropped=True,
     reference="transformers Dinov2WithRegistersModel",
 )

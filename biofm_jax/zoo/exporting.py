@@ -22,7 +22,7 @@ from biofm_jax.models.spec import ModelSpec
 from biofm_jax.zoo.config import PREPROCESSOR
 from biofm_jax.zoo.family import Family
 from biofm_jax.zoo.importing import model_places
-from biofm_jax.zoo.store import CONFIG, TOKENIZER, Stored
+from biofm_jax.zoo.store import TOKENIZER, Stored
 from biofm_jax.zoo.tensors import Place, by_path
 from biofm_jax.zoo.weights import TORCH_ENDINGS
 
@@ -89,9 +89,9 @@ def export_stored(stored: Stored, out: Path, advance: Callable[[int], None]) -> 
             write_whole(folder / index["name"], index["text"])
         elif len(shards) > 1:
             _write_index(folder, {n: file for file, names in shards.items() for n in names})
-        config = stored.folder / CONFIG
+        config = stored.folder / stored.family.config
         if config.is_file():
-            shutil.copyfile(config, folder / CONFIG)
+            shutil.copyfile(config, folder / config.name)
         else:
             _write_config(folder, stored.family, stored.spec)
         if (images := stored.folder / PREPROCESSOR).is_file():
@@ -196,7 +196,7 @@ def _write_index(folder: Path, weight_map: dict[str, str]) -> None:
 
 
 def _write_config(folder: Path, family: Family, spec: ModelSpec) -> None:
-    write_whole(folder / CONFIG, json.dumps(family.config_of(spec), indent=2) + "\n")
+    write_whole(folder / family.config, json.dumps(family.config_of(spec), indent=2) + "\n")
 
 
 def _safe_name(file: str) -> str:

@@ -39,6 +39,9 @@ class Family:
             beside an encoder; they are neither read nor kept.
         mean_of_all: its published mean vector is over the tokens that frame a text, too.
         model_type: of its `config.json`, where it is not the name.
+        config: the name of its configuration's file.
+        cropped: its images are cut to a square from the middle, as its authors do where pixels were
+            not stretched in pretraining.
         reference: the implementation it is held to.
     """
 
@@ -54,6 +57,8 @@ class Family:
     ignored: tuple[str, ...] = ()
     mean_of_all: bool = False
     model_type: str = ""
+    config: str = "config.json"
+    cropped: bool = False
     settle: Callable[[ModelSpec, Callable[[str], list]], ModelSpec] = _as_it_is
     reference: str = ""
 

@@ -15,6 +15,7 @@ from biofm_jax.errors import UserError
 from biofm_jax.models.transformer import TransformerSpec
 from biofm_jax.zoo.bert import BERT, MEGATRON, ROBERTA
 from biofm_jax.zoo.biogpt import BIOGPT
+from biofm_jax.zoo.biomedclip import BIOMEDCLIP
 from biofm_jax.zoo.clip import CLIP
 from biofm_jax.zoo.dinov2 import DINOV2, DINOV2_REGISTERS
 from biofm_jax.zoo.esm import ESM
@@ -40,7 +41,7 @@ FAMILIES: dict[str, Family] = {
     for family in (ESM, ESMC, ESMC_RELEASED, ESMC_BIOHUB, BERT, ROBERTA, MEGATRON, MODERNBERT, GPT2,
                    MOLFORMER, MOLGPT, ETHOS, GPTJ, PROGEN2, BIOGPT, LLAMA, MISTRAL, T5, T5_ENCODER,
                    UNIMOL, VIT, VIT_MAE, VIT_MAE_ENCODER, DINOV2, DINOV2_REGISTERS, CLIP,
-                   OPENAI_CLIP, SIGLIP, TIMM_VIT)
+                   OPENAI_CLIP, SIGLIP, BIOMEDCLIP, TIMM_VIT)
 }  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from biofm_jax.zoo.tensors import by_path
 from biofm_jax.zoo.weights import Weights, open_weights
 
 RECORD, PARAMS, TOKENIZER = "model.json", "params", "tokenizer"
-LEFT_OUT, CONFIG = "left_out.safetensors", "config.json"
+LEFT_OUT = "left_out.safetensors"
 FORMAT = "biofm_jax model 1"
 
 
@@ -135,7 +135,7 @@ def store(
         params: the parameters, on any devices.
         data: see `Stored`.
         facts: more of the record: name, licence, source, citation, versions.
-        config: the published `config.json`; what it says of images may lie beside it.
+        config: the published configuration; what it says of images may lie beside it.
         tokenizer: a folder with the published tokenizer's files.
     """
     record = facts | {
@@ -163,7 +163,7 @@ def store(
             aside = {name: np.ascontiguousarray(weights.read(name)) for name in plan.left_out}
             write_whole(temporary / LEFT_OUT, save(aside))
         if config is not None:
-            shutil.copyfile(config, temporary / CONFIG)
+            shutil.copyfile(config, temporary / plan.family.config)
             if (images := config.parent / PREPROCESSOR).is_file():
                 shutil.copyfile(images, temporary / PREPROCESSOR)
         if tokenizer is not None:

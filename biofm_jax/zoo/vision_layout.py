@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from biofm_jax.data.image_caption import ImageCaptionData
 from biofm_jax.data.imaging import ImageData
 from biofm_jax.errors import UserError
+from biofm_jax.models.dual_encoder import DualEncoderSpec
 from biofm_jax.models.spec import ModelSpec
 from biofm_jax.models.vision import VisionSpec
 from biofm_jax.zoo.config import PREPROCESSOR, read_config
@@ -18,6 +20,7 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 # The mean and deviation of CLIP's training images (github.com/openai/CLIP).
 OPENAI = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+CAPTION = 256  # tokens of the longest texts in pretraining, BiomedCLIP's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,14 +161,33 @@ def with_preprocessor(config: dict, folder: Path) -> dict:
     return {name: said[name] for name in fields if said.get(name)} | config
 
 
-def image_data(spec: ModelSpec) -> ImageData | None:
+def image_data(spec: ModelSpec, cropped: bool) -> ImageData | None:
     """How images become the input of a model; None for one that reads no images.
 
-    They are cut to a square from the middle, as DINOv2's and CLIP's authors do, where pixels were
-    not stretched in pretraining.
+    Args:
+        spec: the model's.
+        cropped: see `Family`.
     """
     tower, _ = spec.reader(None)
     if not isinstance(tower, VisionSpec):
         return None
-    fit = "crop" if tower.grid is not None or tower.embedding_norm else "stretch"
+    fit = "crop" if cropped else "stretch"
     return ImageData(image=tower.image, channels=tower.channels, fit=fit)
+
+
+def caption_data(images: ImageData, spec: DualEncoderSpec, folder: Path) -> ImageCaptionData:
+    """How images and texts become the input of two towers.
+
+    Args:
+        images: of the image tower.
+        spec: of both.
+        folder: with the files of the tokenizer.
+    """
+    tokens = min(spec.second.positions.maximum, CAPTION)
+    return ImageCaptionData(
+        image=images.image,
+        channels=images.channels,
+        fit=images.fit,
+        pair_tokens=tokens,
+        tokenizer_path=str(folder),
+    )

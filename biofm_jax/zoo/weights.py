@@ -18,6 +18,8 @@ KNOWN = (
     "model.safetensors",
     "pytorch_model.bin.index.json",
     "pytorch_model.bin",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
 )
 TORCH_ENDINGS = (".bin", ".pt", ".pth", ".ckpt")
 # safetensors' names of the types that weights come in, and NumPy's (ml_dtypes for bfloat16).

@@ -9,6 +9,7 @@ import transformers
 
 from biofm_jax.errors import UserError
 from biofm_jax.models.api import BUFFER
+from biofm_jax.parity.biomedclip import BiomedClip
 from biofm_jax.parity.ethos import Ethos
 from biofm_jax.parity.molformer import Molformer
 from biofm_jax.parity.molgpt import MolGpt
@@ -62,6 +63,7 @@ WRITTEN = {
     "unimol": _written(UniMol, *UNIMOL),
     "timm_vit": TimmVit,
     "openai_clip": OpenaiClip,
+    "biomedclip": BiomedClip,
 }
 
 

@@ -22,7 +22,25 @@ CONFIGS = {
     "clip": CLIP,
     "openai_clip": CLIP,
     "siglip": dict(model_type="siglip", vision_config=TOWER, text_config=TEXT),
+    "biomedclip": {
+        "model_cfg": {
+            "embed_dim": 10,
+            "vision_cfg": {
+                "timm_model_name": "vit_base_patch16_224",
+                "timm_pool": "",
+                "image_size": 8,
+                "timm_model_args": dict(patch_size=4, embed_dim=16, depth=1, num_heads=2),
+            },
+            "text_cfg": {
+                "hf_proj_type": "mlp",
+                "hf_pooler_type": "cls_last_hidden_state_pooler",
+                "hf_model_config": TEXT,
+            },
+        },
+        "preprocess_cfg": {"mean": [0.7, 0.5, 0.6], "std": [0.2, 0.3, 0.1]},
+    },
 }
+WEIGHTS = {"biomedclip": "open_clip_model.safetensors"}
 PREPROCESSOR = {"crop_size": {"height": 8, "width": 8}, "image_mean": [0.7, 0.5, 0.6],
                 "image_std": [0.2, 0.3, 0.1]}  # fmt: skip
 
@@ -43,8 +61,9 @@ def save(folder, family: str) -> None:
         for place in model_places(FAMILIES[family], spec)
     }  # fmt: skip
     folder.mkdir()
-    save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(CONFIGS[family]))
+    file = folder / WEIGHTS.get(family, "model.safetensors")
+    save_file(arrays, file, metadata={"format": "pt"})
+    (folder / FAMILIES[family].config).write_text(json.dumps(CONFIGS[family]))
     (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
 
 
