@@ -43,16 +43,19 @@ def list_(arguments: list[str]) -> int:
 def train(arguments: list[str]) -> int:
     """Pretrain from an experiment file; goes on by itself where the workdir has a checkpoint."""
     from biofm_jax import experiment as experiments
+    from biofm_jax import starting
     from biofm_jax.evaluate.provenance import same_everywhere
     from biofm_jax.train import hosts
 
     usage = (
         "usage: biofm train EXPERIMENT.py[:variant] [--path.to.field VALUE ...] [--workdir DIR]\n"
-        "                   [--dry-run True] [--json True] [--distributed True]\n\n"
+        "                   [--start MODEL] [--dry-run True] [--json True] [--distributed True]\n\n"
         "EXPERIMENT.py is one of `biofm list experiments` or your own. `biofm train EXPERIMENT.py\n"
         "--help` lists every field with its value, for example:\n\n"
         "  biofm train experiments/computational_biology/esm2_masked.py \\\n"
         "      --data.path proteins.fasta --loop.steps 200 --workdir runs/esm2\n\n"
+        "--start MODEL begins with the parameters of an import or of a finished run; its\n"
+        "architecture, image size and tokenizer take the place of the experiment's.\n\n"
         "Killed at any moment and started again with the same command, it goes on."
     )
     if not arguments or arguments[0].startswith("-"):
@@ -65,6 +68,7 @@ def train(arguments: list[str]) -> int:
         "Train",
         [
             ("workdir", Path, dataclasses.field(default=_workdir(name))),
+            ("start", str, dataclasses.field(default="")),
             ("dry_run", bool, dataclasses.field(default=False)),
             ("json", bool, dataclasses.field(default=False)),
             ("distributed", bool, dataclasses.field(default=False)),
@@ -75,13 +79,16 @@ def train(arguments: list[str]) -> int:
     )
     chosen = parse(kind, arguments[1:], f"train {name}", default=kind(**parts))
     experiment = experiments.Experiment(**{field: getattr(chosen, field) for field in parts})
+    start = None
+    if chosen.start:
+        experiment, start = starting.started(experiment, chosen.start)
     hosts.join(chosen.distributed, lambda: same_everywhere(experiment.to_json()))
     if chosen.dry_run:
         row = experiments.describe(experiment)
         if hosts.is_first():
             print_rows("dry run: nothing was written", [row], chosen.json, across=False)
         return DONE
-    result = experiments.train(experiment, chosen.workdir, show=not chosen.json)
+    result = experiments.train(experiment, chosen.workdir, show=not chosen.json, start=start)
     row = {
         "workdir": str(chosen.workdir),
         "steps": experiment.loop.steps,

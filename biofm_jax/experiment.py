@@ -27,7 +27,7 @@ from biofm_jax.train.placement import host_rows
 from biofm_jax.train.step import Program, build_program
 from biofm_jax.zoo.store import is_stored, load_stored
 
-EXPERIMENT = "experiment.json"
+EXPERIMENT, RUN = "experiment.json", "run.json"
 
 # What may change between a run and its continuation: where it runs and how often it looks.
 FREE = ("mesh", "tasks", "loop.steps", "loop.log_every", "loop.eval_every",
@@ -163,11 +163,19 @@ def apply_variant(name: str, base: Experiment, variants: dict, variant: str) -> 
     return chosen
 
 
-def train(experiment: Experiment, workdir: Path, *, show: bool = True) -> Fit:
+def train(
+    experiment: Experiment, workdir: Path, *, show: bool = True, start: Encoder | None = None
+) -> Fit:
     """Run an experiment, or go on with it where `workdir` holds a checkpoint.
 
     Writes `experiment.json`, `run.json` (versions, commit, command, devices), `metrics.jsonl`,
     `curve.png`, `tensorboard/` and `checkpoints/` into the workdir.
+
+    Args:
+        experiment: of the run.
+        workdir: its folder.
+        show: whether to show progress.
+        start: whose parameters the run begins with; None: random ones.
 
     Raises:
         UserError: an impossible combination, bad data, a workdir of another experiment or in
@@ -176,7 +184,7 @@ def train(experiment: Experiment, workdir: Path, *, show: bool = True) -> Fit:
     experiment.check(jax.device_count())
     refuse_address(workdir, "--workdir")
     with locked(workdir):
-        hosts.on_first("workdir", lambda: _claim(workdir, experiment))
+        hosts.on_first("workdir", lambda: _claim(workdir, experiment, start))
         store = experiment.data.open()
         experiment.model.check_opened(store)
         hosts.agree("the data", store.digest())
@@ -195,6 +203,7 @@ def train(experiment: Experiment, workdir: Path, *, show: bool = True) -> Fit:
             mesh=mesh,
             loop=loop,
             workdir=workdir,
+            params=None if start is None else start.params,
             held_out=held_out if experiment.data.holdout > 0 else None,
             experiment=experiment.to_json(),
             title=workdir.name,
@@ -228,8 +237,14 @@ def describe(experiment: Experiment) -> dict:
     }
 
 
-def _claim(workdir: Path, experiment: Experiment) -> None:
+def _claim(workdir: Path, experiment: Experiment, start: Encoder | None) -> None:
     """Write the run's records, or refuse a workdir that another experiment started."""
+    began = None if start is None else start.name
+    if (workdir / RUN).is_file() and (before := _read_json(workdir / RUN).get("start")) != began:
+        raise UserError(
+            f"{workdir} began from {before or 'random parameters'}, not from "
+            f"{began or 'random parameters'}; give the same --start, or another --workdir"
+        )
     path = workdir / EXPERIMENT
     if changed := changed_fields(path, experiment, FREE):
         raise UserError(
@@ -237,7 +252,7 @@ def _claim(workdir: Path, experiment: Experiment) -> None:
             "another --workdir, or give the same options to go on with that one"
         )
     write_whole(path, json.dumps(experiment.to_json(), indent=1) + "\n")
-    write_whole(workdir / "run.json", json.dumps(provenance(), indent=1) + "\n")
+    write_whole(workdir / RUN, json.dumps(provenance() | {"start": began}, indent=1) + "\n")
 
 
 def changed_fields(path: Path, experiment: Experiment, free: tuple[str, ...]) -> list[str]:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import jax
@@ -18,6 +19,8 @@ from biofm_jax.evaluate.metrics_number import weighted_mean
 from biofm_jax.evaluate.metrics_retrieval import recall_at_k
 from biofm_jax.experiment import EXPERIMENT, Experiment, load_encoder, load_experiment
 from biofm_jax.objectives.api import Objective
+from biofm_jax.starting import started
+from biofm_jax.zoo.store import is_stored
 
 ROWS = 16  # rows of a batch
 
@@ -29,6 +32,8 @@ class Retrieve:
     Attributes:
         model: folder of a run whose objective compares two views (its last checkpoint;
             FOLDER@best for the best one), or random:EXPERIMENT.py for an untrained control.
+        experiment: for the folder of an import, which has no records of its own: the experiment
+            whose held-out records are searched.
         k: the share of queries whose own record is among so many best.
         candidates: at most so many held-out records; the first ones of the data.
         seed: of random views and of the control's parameters.
@@ -36,6 +41,7 @@ class Retrieve:
     """
 
     model: tyro.conf.Positional[str]
+    experiment: str = ""
     k: tuple[int, ...] = (1, 5, 10)
     candidates: int = 1000
     seed: int = 0
@@ -83,7 +89,7 @@ def retrieve(options: Retrieve, progress: Callable[[str], None]) -> list[dict]:
     """
     if options.candidates < 2 or not options.k or min(options.k) < 1:
         raise UserError("--candidates must be 2 or more, and --k 1 or more")
-    encoder, experiment = load_encoder(options.model), experiment_of(options.model)
+    encoder, experiment = searched(options.model, options.experiment)
     objective = experiment.objective.built_for(experiment.model, experiment.data)
     if objective.embed is None:
         raise UserError(
@@ -153,6 +159,32 @@ def oracle(found: Views) -> np.ndarray:
     counts = np.zeros((text.max() + 1, found.same.max() + 1))
     np.add.at(counts, (text, found.same), 1)
     return counts[text][:, found.same[found.distinct]]
+
+
+def searched(model: str, experiment: str) -> tuple[Encoder, Experiment]:
+    """A model, and the experiment whose records are searched with it.
+
+    Args:
+        model: as `load_encoder` reads it.
+        experiment: of an import; else empty.
+
+    Raises:
+        UserError: an import without an experiment, or a run with one; as `started`.
+    """
+    if is_stored(Path(model)):
+        if not experiment:
+            raise UserError(
+                f"{model} is an import and has no records of its own; name an experiment whose "
+                "held-out records are searched: --experiment "
+                "experiments/medical_imaging/clip_contrastive.py"
+            )
+        found, encoder = started(load_experiment(experiment), model)
+        return encoder, found
+    if experiment:
+        raise UserError(
+            f"{model} is a run, whose own records are searched; --experiment is of imports"
+        )
+    return load_encoder(model), experiment_of(model)
 
 
 def experiment_of(model: str) -> Experiment:

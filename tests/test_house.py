@@ -40,6 +40,7 @@ ROOMS = (
         "publishing",
         "repurposing",
         "retrieval",
+        "starting",
         "trials",
         "parity",
     ),

@@ -83,10 +83,25 @@ def check_model(encoder: Encoder) -> None:
     """
     spec = encoder.spec
     towers = isinstance(spec, DualEncoderSpec) and isinstance(spec.first, VisionSpec)
-    if not towers or not hasattr(encoder.data, "pair_tokenizer"):
+    if not towers:
         raise UserError(
             f"{METHOD} compares pictures with texts, and {encoder.name} is no model of both: take "
-            "a run of experiments/medical_imaging/clip_contrastive.py, or another method"
+            "an import of clip, siglip or biomedclip, a run of "
+            "experiments/medical_imaging/clip_contrastive.py, or another method"
+        )
+    require_texts(encoder)
+
+
+def require_texts(encoder: Encoder) -> None:
+    """Refuse two towers that were imported without the files of their tokenizer.
+
+    Raises:
+        UserError: the model's data has no texts.
+    """
+    if not hasattr(encoder.data, "pair_tokenizer"):
+        raise UserError(
+            f"{encoder.name} was imported without the files of its tokenizer, so it reads no "
+            "texts; import it again with --tokenizer FOLDER"
         )
 
 
@@ -108,10 +123,9 @@ def class_vectors(
 def text_vectors(encoder: Encoder, texts: Sequence[str], seed: int) -> Float[np.ndarray, "n e"]:
     """(n, e) float64 vectors of length 1 of texts, by the second tower."""
     data = encoder.data
-    tokenizer = data.pair_tokenizer()
     params = encoder.params_for(seed)["second"]
-    ids = [tokenizer.encode(text)[: data.pair_tokens] for text in texts]
-    return _vectors(encoder.spec.second, params, ids, tokenizer.vocabulary, data.pair_tokens)
+    ids = [data.caption(text) for text in texts]
+    return _vectors(encoder.spec.second, params, ids, data.pair_vocabulary, data.pair_tokens)
 
 
 def picture_vectors(encoder: Encoder, items: Sequence[str], seed: int) -> np.ndarray:

@@ -58,6 +58,16 @@ class ImageCaptionData(ImageData):
         folder = expanded(self.tokenizer_path, "data.tokenizer_path")
         return load_tokenizer(folder, self.tokenizer_family or None)
 
+    def caption(self, text: str) -> np.ndarray:
+        """(t,) int32 ids of a caption, at most `pair_tokens`, as in a batch."""
+        tokenizer = self.pair_tokenizer()
+        ids = tokenizer.encode(text)
+        if len(ids) > self.pair_tokens:
+            ids = ids[: self.pair_tokens].copy()
+            if tokenizer.vocabulary.eos >= 0:
+                ids[-1] = tokenizer.vocabulary.eos
+        return ids
+
     @property
     def pair_vocabulary(self) -> Vocabulary:
         """Of the captions."""

@@ -5,10 +5,12 @@ import os
 import shutil
 from pathlib import Path
 
+from biofm_jax.data.clip_tokenizer import START, read_clip
 from biofm_jax.data.esm_tokenizer import read_esm_tokenizer
 from biofm_jax.data.molformer_tokenizer import read_molformer
 from biofm_jax.data.molgpt_tokenizer import read_molgpt
 from biofm_jax.data.sentencepiece_text import read_pieces
+from biofm_jax.data.siglip_tokenizer import read_siglip
 from biofm_jax.data.special_tokens import (
     ADDED,
     CONFIG,
@@ -38,10 +40,11 @@ def load_tokenizer(folder: str | Path, family: str | None = None) -> Tokenizer:
     """The tokenizer of a folder with published files.
 
     Which algorithm: `tokenizer_class` of tokenizer_config.json or `model_type` of config.json
-    where they name ESM, BioGPT, MoLFormer or RoBERTa; then tokenizer.json, vocab.txt (ESM's if it
-    has <cls>, else BERT's), vocab.json with merges.txt (RoBERTa's if it has <s>, else GPT-2's),
-    spiece.model or tokenizer.model (T5's unigram or LLaMA's BPE), one of MolGPT's two lists,
-    MoLFormer's. The same unchanged folder gives the same object.
+    where they name ESM, BioGPT, MoLFormer, CLIP, SigLIP or RoBERTa; then tokenizer.json, vocab.txt
+    (ESM's if it has <cls>, else BERT's), vocab.json with merges.txt (CLIP's if it has
+    <|startoftext|>, RoBERTa's if it has <s>, else GPT-2's), spiece.model or tokenizer.model (T5's
+    unigram or LLaMA's BPE), one of MolGPT's two lists, MoLFormer's. The same unchanged folder gives
+    the same object.
 
     Args:
         folder: holds the files.
@@ -92,13 +95,18 @@ def _read(folder: Path, names: set[str]) -> Tokenizer:
         return read_wordpiece(folder / WORDS, specials)
     if names & set(BPE):
         _need(folder, names, *BPE)
+        if kind.startswith("CLIP") or model == "clip" or START in read_json(folder / BPE[0]):
+            return read_clip(folder / BPE[0], folder / BPE[1], specials)
         roberta = kind.startswith("Roberta") or model == "roberta"
         if not kind and not model:
             roberta = "<s>" in read_json(folder / BPE[0])
         return read_byte_level_bpe(folder / BPE[0], folder / BPE[1], specials, roberta)
     for name in PIECES:
         if name in names:
-            return read_pieces(folder / name, specials)
+            if model == "siglip":  # config.json does not go with the tokenizer; this file does
+                _need(folder, names, CONFIG)
+            read = read_siglip if kind.startswith("Siglip") else read_pieces
+            return read(folder / name, specials)
     if lists := [name for name in STOI if name in names]:
         if len(lists) > 1:
             raise UserError(f"{folder}: holds {' and '.join(lists)}; name a folder with one")

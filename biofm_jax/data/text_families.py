@@ -86,9 +86,7 @@ def read_byte_level_bpe(
         UserError: the files do not fit each other.
     """
     ids = read_json(vocabulary)
-    lines = read_text(merges).split("\n")
-    pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
-    backend = Tokenizer(read_bpe(vocabulary, merges, ids, pairs))
+    backend = Tokenizer(read_bpe(vocabulary, merges, ids, merge_pairs(merges)))
     space = bool(specials.config.get("add_prefix_space", False))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
     backend.decoder = decoders.ByteLevel()
@@ -102,6 +100,12 @@ def read_byte_level_bpe(
     else:
         add_frame(made, specials, bos=False, eos=False)
     return made
+
+
+def merge_pairs(merges: Path) -> list[tuple[str, ...]]:
+    """The pairs of `merges.txt`, in order of rank."""
+    lines = read_text(merges).split("\n")
+    return [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
 
 
 def add_frame(made: TextTokenizer, specials: SpecialTokens, bos: bool, eos: bool) -> None:
