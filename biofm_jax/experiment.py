@@ -203,7 +203,8 @@ def train(
             mesh=mesh,
             loop=loop,
             workdir=workdir,
-            params=None if start is None else start.params,
+            # From the one device of an encoder to the host, whence any mesh takes them.
+            params=None if start is None else jax.device_get(start.params),
             held_out=held_out if experiment.data.holdout > 0 else None,
             experiment=experiment.to_json(),
             title=workdir.name,

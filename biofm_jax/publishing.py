@@ -226,7 +226,10 @@ def _data(
     if (images := image_data(spec, plan.family.cropped)) is not None:
         if folder is None or not isinstance(spec, DualEncoderSpec):
             return images, None
-        return caption_data(images, spec, folder), _tokenizer(folder, spec.second.vocabulary)
+        tokenizer = _tokenizer(folder, spec.second.vocabulary)
+        if tokenizer.vocabulary.size != spec.second.vocabulary:
+            raise _strangers(folder, tokenizer, spec.second.vocabulary)
+        return caption_data(images, spec, folder), tokenizer
     known = {*DATA, *(model.modality for model in PUBLISHED.values())}
     if modality not in known:
         raise UserError(f"--modality is {modality!r}; known are {', '.join(sorted(known))}")
@@ -248,11 +251,15 @@ def _tokenizer(folder: Path, vocabulary: int) -> Tokenizer:
     """The tokenizer of a folder; refuses one of more tokens than the model has."""
     tokenizer = load_tokenizer(folder)
     if tokenizer.vocabulary.size > vocabulary:
-        raise UserError(
-            f"the tokenizer in {folder} has {tokenizer.vocabulary.size} tokens, and the model "
-            f"{vocabulary}: they do not belong together"
-        )
+        raise _strangers(folder, tokenizer, vocabulary)
     return tokenizer
+
+
+def _strangers(folder: Path, tokenizer: Tokenizer, vocabulary: int) -> UserError:
+    return UserError(
+        f"the tokenizer in {folder} has {tokenizer.vocabulary.size} tokens, and the model "
+        f"{vocabulary}: they do not belong together"
+    )
 
 
 def pooled_as_published(spec: ModelSpec, tokenizer: Tokenizer, folder: Path) -> ModelSpec:

@@ -16,7 +16,7 @@ from biofm_jax.parity.biomedclip import BiomedClip
 SIZES = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2)
 IMAGE = SIZES | dict(image_size=16, patch_size=8)
 FAMILIES = ("clip", "siglip", "biomedclip")
-SHORT = {"clip": 20, "siglip": 16, "biomedclip": 40}  # positions of the text towers
+SHORT = {"clip": 20, "siglip": 16, "biomedclip": 24}  # positions of the text towers
 
 
 def captions(root: Path, count: int = 1500) -> list[str]:

@@ -129,7 +129,7 @@ def test_a_dry_run_reads_and_writes_nothing(biofm, tmp_path):
 def test_overrides_reach_the_run(biofm, tmp_path, monkeypatch):
     seen = []
 
-    def record(experiment, workdir, show):
+    def record(experiment, workdir, show, start):
         seen.append((experiment, workdir))
         raise NonFiniteLoss("step 3: loss nan")
 

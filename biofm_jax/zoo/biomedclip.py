@@ -134,6 +134,7 @@ BIOMEDCLIP = Family(
     head=(),
     left_out=(r"embeddings\.position_ids$",),
     config="open_clip_config.json",
+    weights="open_clip_model.safetensors",
     cropped=True,
     reference="transformers BertModel, and written: biofm_jax/parity/timm_vit.py",
 )

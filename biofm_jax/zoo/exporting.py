@@ -26,7 +26,6 @@ from biofm_jax.zoo.store import TOKENIZER, Stored
 from biofm_jax.zoo.tensors import Place, by_path
 from biofm_jax.zoo.weights import TORCH_ENDINGS
 
-ONE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 
@@ -127,7 +126,7 @@ def export_params(
         for name, array in published_tensors(params, family, spec):
             arrays[name] = array
             advance(1)
-        save_file(arrays, folder / ONE_FILE, metadata={"format": "pt"})
+        save_file(arrays, folder / family.weights, metadata={"format": "pt"})
         _write_config(folder, family, spec)
 
     return _written(out, fill)

@@ -40,6 +40,7 @@ class Family:
         mean_of_all: its published mean vector is over the tokens that frame a text, too.
         model_type: of its `config.json`, where it is not the name.
         config: the name of its configuration's file.
+        weights: the name of the file of its weights, where they are in one.
         cropped: its images are cut to a square from the middle, as its authors do where pixels were
             not stretched in pretraining.
         reference: the implementation it is held to.
@@ -58,6 +59,7 @@ class Family:
     mean_of_all: bool = False
     model_type: str = ""
     config: str = "config.json"
+    weights: str = "model.safetensors"
     cropped: bool = False
     settle: Callable[[ModelSpec, Callable[[str], list]], ModelSpec] = _as_it_is
     reference: str = ""

@@ -40,7 +40,7 @@ CONFIGS = {
         "preprocess_cfg": {"mean": [0.7, 0.5, 0.6], "std": [0.2, 0.3, 0.1]},
     },
 }
-WEIGHTS = {"biomedclip": "open_clip_model.safetensors"}
+
 PREPROCESSOR = {"crop_size": {"height": 8, "width": 8}, "image_mean": [0.7, 0.5, 0.6],
                 "image_std": [0.2, 0.3, 0.1]}  # fmt: skip
 
@@ -61,7 +61,7 @@ def save(folder, family: str) -> None:
         for place in model_places(FAMILIES[family], spec)
     }  # fmt: skip
     folder.mkdir()
-    file = folder / WEIGHTS.get(family, "model.safetensors")
+    file = folder / FAMILIES[family].weights
     save_file(arrays, file, metadata={"format": "pt"})
     (folder / FAMILIES[family].config).write_text(json.dumps(CONFIGS[family]))
     (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
