@@ -97,32 +97,43 @@ def _bert(text: dict) -> dict:
 
 
 def config_of(spec: DualEncoderSpec) -> dict:
-    """The `open_clip_config.json` of an architecture, the sizes of both towers written out."""
-    image = timm_vit.config_of(spec.first.replaced(head=None))
-    bert = bert_config_of(spec.second.replaced(head=None))
+    """The `open_clip_config.json` of an architecture.
+
+    The sizes of a tower are written out where they are not those of its name, for open_clip refuses
+    a file with fields of others.
+    """
     known = next(iter(BERTS))
-    return {
-        "model_cfg": {
-            "embed_dim": spec.first.head.width,
-            "vision_cfg": {
-                "timm_model_name": image["architecture"],
-                "timm_model_pretrained": False,
-                "timm_pool": "",
-                "timm_proj": "linear",
-                "image_size": written(spec.first.image),
-                "timm_model_args": image["model_args"],
-            },
-            "text_cfg": {
-                "hf_model_name": known,
-                "hf_tokenizer_name": known,
-                "hf_proj_type": "linear" if spec.second.head.layers == 1 else "mlp",
-                "hf_pooler_type": "cls_last_hidden_state_pooler",
-                "context_length": 256,
-                "hf_model_config": {k: v for k, v in bert.items() if k != "architectures"},
-            },
-        },
-        "preprocess_cfg": {"mean": list(spec.first.mean), "std": list(spec.first.deviation)},
+    image, bert = _image_args(spec), _bert_config(spec)
+    vision = {
+        "timm_model_name": "vit_base_patch16_224",
+        "timm_model_pretrained": False,
+        "timm_pool": "",
+        "timm_proj": "linear",
+        "image_size": written(spec.first.image),
     }
+    text = {
+        "hf_model_name": known,
+        "hf_tokenizer_name": known,
+        "hf_proj_type": "linear" if spec.second.head.layers == 1 else "mlp",
+        "hf_pooler_type": "cls_last_hidden_state_pooler",
+        "context_length": 256,
+    }
+    model = {"embed_dim": spec.first.head.width, "vision_cfg": vision, "text_cfg": text}
+    images = {"mean": list(spec.first.mean), "std": list(spec.first.deviation)}
+    plain = spec_of({"model_cfg": model, "preprocess_cfg": images})
+    if image != _image_args(plain):
+        vision["timm_model_args"] = image
+    if bert != _bert_config(plain):
+        text["hf_model_config"] = bert
+    return {"model_cfg": model, "preprocess_cfg": images}
+
+
+def _image_args(spec: DualEncoderSpec) -> dict:
+    return timm_vit.config_of(spec.first.replaced(head=None))["model_args"]
+
+
+def _bert_config(spec: DualEncoderSpec) -> dict:
+    return bert_config_of(spec.second.replaced(head=None))
 
 
 BIOMEDCLIP = Family(

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from biofm_jax.cli import main
 from biofm_jax.experiment import load_encoder
 from biofm_jax.zoo.importing import model_places
-from biofm_jax.zoo.registry import FAMILIES
+from biofm_jax.zoo.registry import FAMILIES, PUBLISHED
 from biofm_jax.zoo.vision_layout import Patches
 
 SIZES = dict(num_hidden_layers=1, hidden_size=16, num_attention_heads=2)
@@ -123,3 +123,13 @@ def test_wrong_images_of_a_published_model_are_refused(tmp_path, capsys):
     (tmp_path / "published" / "config.json").write_text(json.dumps(grey))
     assert main(["import", "dinov2", str(tmp_path / "published"), out]) == 2
     assert "num_channels is 1" in capsys.readouterr().err
+
+
+def test_biomedclip_is_written_as_open_clip_reads_it():
+    entry = PUBLISHED["biomedclip_b16"]
+    model = entry.family.config_of(entry.spec)["model_cfg"]
+    fields = {"timm_model_args", "hf_model_config"}  # which open_clip has not
+    assert not fields & {*model["vision_cfg"], *model["text_cfg"]}
+    small = entry.family.spec_of(CONFIGS["biomedclip"])
+    model = entry.family.config_of(small)["model_cfg"]
+    assert fields < {*model["vision_cfg"], *model["text_cfg"]}
