@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from biofm_jax.adapt.fractions import read_method
@@ -12,6 +12,7 @@ from biofm_jax.evaluate.curves import label_pictures
 from biofm_jax.evaluate.metrics import METRICS, Score
 from biofm_jax.evaluate.multiple import (
     Corrected,
+    against_controls,
     between_models,
     compare_all,
     difference_text,
@@ -41,7 +42,7 @@ class LossRow:
     Attributes:
         label: of the variant.
         seeds: that have one.
-        values: nats per target, by seed.
+        values: in the objective's unit (nats of a token, squared error of a pixel), by seed.
         steps, tokens, flops: of each run.
     """
 
@@ -93,21 +94,19 @@ class Outcome:
         """Each two variants on the same task by the same method."""
         return compare_all(between_models(self.rows))
 
+    @functools.cached_property
+    def from_controls(self) -> list[Corrected]:
+        """Each variant and its untrained control, by the same method: did pretraining help?"""
+        return compare_all(against_controls(self.rows))
+
     def tables(self) -> list[Table]:
         """Narrow tables with their titles, for a terminal."""
         return rows_by_task(self.rows) + self.more_tables()
 
     def more_tables(self) -> list[Table]:
         """All tables but those of the tasks; whatever compares rows is added here."""
-        tables = []
-        for task in dict.fromkeys(row.comparison.task for row in self.comparisons):
-            rows = [row for row in self.comparisons if row.comparison.task == task]
-            metric = METRICS[rows[0].comparison.metric].label
-            title = (
-                f"{task}: paired differences in {metric} on the same test items, means over the "
-                f"seeds; p by permutation, Holm over all {len(self.comparisons)}"
-            )
-            tables.append((title, [self._comparison_line(row) for row in rows]))
+        tables = [*self._compared("paired differences", self.comparisons)]
+        tables += self._compared("differences from the control", self.from_controls)
         if self.losses:
             tables.append((self._loss_title(), [_loss_line(row) for row in self.losses]))
         if self.unfinished:
@@ -129,8 +128,8 @@ class Outcome:
         header, cells = rows_to_table(self.rows)
         return {
             "results": [dict(zip(header, line, strict=True)) for line in cells],
-            "comparisons": [dataclasses.asdict(row.comparison) | {"holm": row.holm}
-                            for row in self.comparisons],
+            "comparisons": [_compared_json(row) for row in self.comparisons],
+            "against_controls": [_compared_json(row) for row in self.from_controls],
             "losses": [dataclasses.asdict(row) | {"mean": row.mean, "sd": row.deviation}
                        for row in self.losses],
             "losses_are_of_the_same_targets": self.same_targets,
@@ -150,8 +149,19 @@ class Outcome:
             Entry(row.label, Score(row.mean, row.mean - sd, row.mean + sd), row.values)
             for row, sd in zip(self.losses, spread, strict=True)
         ]
-        unit = "nats per target ↓ (mean ± sd over seeds)"
+        unit = "loss of the objective ↓ (mean ± sd over seeds)"
         return panel_figure([Panel("held-out loss", unit, entries)])
+
+    def _compared(self, what: str, found: Sequence[Corrected]) -> Iterator[Table]:
+        """A table of each task; p values are corrected over all."""
+        for task in dict.fromkeys(row.comparison.task for row in found):
+            rows = [row for row in found if row.comparison.task == task]
+            metric = METRICS[rows[0].comparison.metric].label
+            title = (
+                f"{task}: {what} in {metric} on the same test items, means over the seeds; p by "
+                f"permutation, Holm over all {len(found)}"
+            )
+            yield title, [self._comparison_line(row) for row in rows]
 
     def _comparison_line(self, row: Corrected) -> dict:
         found, methods = row.comparison, {row.method for row in self.rows}
@@ -165,10 +175,14 @@ class Outcome:
         }
 
     def _loss_title(self) -> str:
-        title = "held-out loss (nats per target, mean over seeds)"
+        title = "held-out loss (of the objective, mean over seeds)"
         if not self.same_targets:
             title += "; the cells have other targets, so this does not rank them"
         return title
+
+
+def _compared_json(row: Corrected) -> dict:
+    return dataclasses.asdict(row.comparison) | {"holm": row.holm}
 
 
 def gather(cells: Sequence[Cell], work: Work, same_targets: bool) -> Outcome:

@@ -54,7 +54,8 @@ def test_rows_come_in_the_order_of_the_sweep(sweep):
         "two: paired differences",
         "one: paired differences",
     ]
-    assert titles[4] == "held-out loss (nats per target, mean over seeds)"
+    assert titles[4].startswith("two: differences from the control in RMSE")
+    assert titles[6] == "held-out loss (of the objective, mean over seeds)"
 
 
 def test_variants_are_compared_in_pairs_and_corrected(sweep):
@@ -67,10 +68,14 @@ def test_variants_are_compared_in_pairs_and_corrected(sweep):
         value = score("rmse", predictions.truth, near)
         write_result(dataclasses.replace(good, predictions=predictions, score=value), work.results)
     outcome = gather(cells, work, same_targets=True)
-    (title, (two,)), (_, (one,)), _ = outcome.more_tables()
+    (title, (two,)), (_, (one,)), (_, own), (_, (worse, better)), _ = outcome.more_tables()
     assert "Holm over all 2" in title
     assert (two["one"], two["other"], two["Holm"]) == ("b", "a", "1.000")
     assert one["one - other [95 %]"].startswith("+") and float(one["Holm"].lstrip("<")) <= 0.01
+    assert (better["one"], better["other"]) == ("a", "random-initialised control")
+    near, far = (float(row["one - other [95 %]"].split()[0]) for row in (better, worse))
+    assert near < far < 0  # RMSE, and the toy's control is bad
+    assert [line["one"] for line in own] == ["b", "a"]
     first, second = outcome.to_json()["comparisons"]
     assert first["p"] == first["holm"] == 1.0 and first["seeds"] == (2, 2)
     assert second["holm"] == min(1.0, 2 * second["p"]) and second["difference"] > 0
