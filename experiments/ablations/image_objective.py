@@ -2,7 +2,8 @@ r"""Which objective for images? Four ways to pretrain one vision transformer on 
 
     biofm sweep experiments/ablations/image_objective.py \
         --over variant=masked,contrastive,distillation,supervised --match flops --seeds 3 \
-        --task pneumoniamnist --method probe finetune --out runs/image_objective
+        --task pneumoniamnist --method probe finetune --finetune.epochs 5 --finetune.rows 32 \
+        --out runs/image_objective
 
 Masked autoencoder, image-pair contrastive (SimCLR), self-distillation (DINOv2) and supervised from
 scratch: the same 4-layer ViT of patches of 4 pixels, the same 3,882 chest X-rays of 28 x 28 pixels
@@ -16,7 +17,10 @@ have pneumonia.
 `biofm train experiments/ablations/image_objective.py:contrastive` runs one cell, without
 `--match flops` of as many steps as the masked one.
 
-Not run yet: twelve cells.
+Two cores, 70 minutes of CPU time. ROC-AUC by probe and fine-tuned, three seeds: masked .943 and
+.956, contrastive .951 and .941, distillation .935 and .942, supervised .946 and .951; untrained
+.936 and .943; logistic regression on texture .943, a small convolutional network .967. Read on in
+experiments/README.md.
 """
 
 import dataclasses
