@@ -1,6 +1,7 @@
 """Images and captions of one model: retrieval where images repeat, and classes told in words."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from biofm_jax.adapt.prompt_classes import (
     text_vectors,
 )
 from biofm_jax.compare import plan
+from biofm_jax.data.image_caption import ImageCaptionData
 from biofm_jax.data.pictures import Picture
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.class_prompts import WORDS, prompts_of
@@ -65,6 +67,19 @@ def slow_recall(queries, candidates, right, k) -> float:
         best = np.argsort(-(candidates @ query), kind="stable")[:k]
         shares.append(np.isin(best, wanted).sum() / len(wanted))
     return float(np.mean(shares))
+
+
+def test_a_prompt_that_is_too_long_ends_as_captions_do(monkeypatch):
+    """Towers that read the last token would read a letter in the place of eos."""
+    data = ImageCaptionData("unused", pair_tokens=16)
+    towers = SimpleNamespace(second=None)
+    encoder = SimpleNamespace(data=data, spec=towers, params_for=lambda seed: {"second": None})
+    monkeypatch.setattr(
+        "biofm_jax.adapt.prompt_classes._vectors", lambda spec, params, ids, *rest: ids
+    )
+    long, fits = text_vectors(encoder, ["x" * 99, "x" * 14], 0)
+    np.testing.assert_array_equal(long, fits)
+    assert len(fits) == 16 and fits[-1] == data.pair_vocabulary.eos
 
 
 def test_an_image_with_many_captions_is_one_query_and_one_candidate(name):

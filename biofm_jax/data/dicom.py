@@ -16,10 +16,16 @@ from pathlib import Path
 import numpy as np
 
 from biofm_jax.data.bad_records import BadText
+from biofm_jax.data.dicom_frames import grouped, rescaled
 from biofm_jax.data.pixels import Image
 
 ENDINGS = (".dcm", ".dicom", ".ima")
 INDEX = "DICOMDIR"
+LACKING = ("missing dependencies", "does not support")  # of pydicom's message over a decoder
+DECODERS = (
+    "pip install 'biofm_jax[imaging]', for JPEG of 12 bits pylibjpeg-libjpeg and for HTJ2K "
+    "pylibjpeg-openjpeg too; or decompress it"
+)
 MAGIC = b"DICM"  # behind 128 bytes of preamble
 
 LOOKS = """Rows Columns SamplesPerPixel PhotometricInterpretation PlanarConfiguration BitsAllocated
@@ -33,7 +39,7 @@ SegmentedBluePaletteColorLookupTableData ExtendedOffsetTable ExtendedOffsetTable
 PLACE = """ImageOrientationPatient ImagePositionPatient PixelSpacing ImagerPixelSpacing
 NominalScannedPixelSpacing SliceThickness SpacingBetweenSlices InstanceNumber
 SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"""
-NUMBERED = ["PatientID", "SeriesInstanceUID"]  # told apart, and never written
+NUMBERED = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID"]  # told apart, and never written
 ELEMENTS = LOOKS.split() + PLACE.split() + NUMBERED
 PIXELS = ["PixelData", "FloatPixelData", "DoubleFloatPixelData"]
 
@@ -68,7 +74,7 @@ class DicomFile:
         """A field of `count` numbers, here or in the functional groups; None where absent."""
         value = self.elements.get(name)
         if value is None:
-            value = _grouped(self.elements, name)
+            value = grouped(self.elements, name)
         if value is None:
             return None
         values = np.asarray(value, np.float64).reshape(-1)
@@ -135,7 +141,8 @@ def read_dicom(path: Path, member: str = "") -> Image:
 
     Rescale slope and intercept or the modality's table are applied; colour comes as RGB, a palette
     looked up. The window is the first of the file; a table or a sigmoid in its place is applied
-    where no other window is asked for. Padding outside the field of view becomes the lowest value.
+    where no other window is asked for. Padding outside the field of view becomes the value that is
+    shown darkest.
 
     Args:
         path: a DICOM file.
@@ -171,12 +178,15 @@ def read_dicom(path: Path, member: str = "") -> Image:
         if not _unscaled(elements):
             units = np.asarray(apply_modality_lut(units, elements))
             units = units.astype(np.float32) if units.dtype == np.float64 else units
+        elif "RescaleSlope" not in elements:
+            units = rescaled(units, elements)
         window = _window(elements)
         if units.dtype == np.uint8 and not window:
             window = (0.0, 2.0 ** int(elements.get("BitsStored", 8)) - 1)
         if padding is not None and padding.any() and not padding.all():
             units = units.copy()
-            units[padding] = units[~padding].min()
+            inside = units[~padding]
+            units[padding] = inside.max() if kind == "MONOCHROME1" else inside.min()
         return Image(
             pixels=units,
             spacing=spacing,
@@ -213,9 +223,10 @@ def _nameless(syntax: str = "") -> Iterator[None]:
         raise
     except Exception as error:  # damaged bytes raise anything, and its text may quote a field
         kind = type(error).__name__
-        if syntax and (kind == "NotImplementedError" or "missing dependencies" in str(error)):
+        lacking = kind == "NotImplementedError" or any(words in str(error) for words in LACKING)
+        if syntax and lacking:
             reason = f"no decoder here reads its transfer syntax, {syntax} ({kind})"
-            raise BadText(reason, "pip install 'biofm_jax[imaging]', or decompress it") from None
+            raise BadText(reason, DECODERS) from None
         if kind == "InvalidDicomError":
             raise BadText("the file is no DICOM file, or its start is lost", "drop it") from None
         reason = f"the DICOM file is cut short or damaged ({kind})"
@@ -227,16 +238,6 @@ def _syntax(elements) -> str:
     syntax = getattr(elements.file_meta, "TransferSyntaxUID", None)
     known = syntax is not None and syntax.is_transfer_syntax
     return syntax.name if known and syntax.is_compressed else ""
-
-
-def _grouped(elements, name: str):
-    """A field of an enhanced multi-frame object: shared by all frames, else of the first."""
-    for sequence in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for group in (elements.get(sequence) or [])[:1]:
-            for element in group:
-                if element.VR == "SQ" and element.value and name in element.value[0]:
-                    return element.value[0].get(name)
-    return None
 
 
 def _bytes(values: np.ndarray, elements) -> np.ndarray:
@@ -263,10 +264,12 @@ def _padding(values: np.ndarray, elements) -> np.ndarray | None:
 def _window(elements) -> tuple[float, ...]:
     """Lowest and highest value of the first window; () where there is none (PS3.3 C.11.2.1.2)."""
     centre, width = (_first(elements, name) for name in ("WindowCenter", "WindowWidth"))
-    if centre is None or width is None or not np.isfinite(centre + width) or width < 1:
+    if centre is None or width is None or not np.isfinite(centre + width) or width <= 0:
         return ()
-    if elements.get("VOILUTFunction", "LINEAR") == "LINEAR_EXACT":
+    if _function(elements) == "LINEAR_EXACT":
         return centre - width / 2, centre + width / 2
+    if width < 1:
+        return ()
     width = max(width, 2.0)
     return centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
 
@@ -281,16 +284,21 @@ def _curve(units: np.ndarray, elements) -> np.ndarray | None:
         table = elements.VOILUTSequence[0]
         top = float(2 ** (int(table.LUTDescriptor[2])) - 1)
         return np.clip(apply_voi(entered, elements) / top, 0, 1).astype(np.float32)
-    if elements.get("VOILUTFunction", "LINEAR") == "SIGMOID":
+    if _function(elements) == "SIGMOID":
         centre, width = (_first(elements, name) for name in ("WindowCenter", "WindowWidth"))
         if centre is not None and width:
             return (1 / (1 + np.exp(-4 * (units - centre) / width))).astype(np.float32)
     return None
 
 
+def _function(elements) -> str:
+    """How the window maps values; the standard's default is LINEAR."""
+    return elements.get("VOILUTFunction") or grouped(elements, "VOILUTFunction") or "LINEAR"
+
+
 def _first(elements, name: str) -> float | None:
     value = elements.get(name)
     if value is None:
-        value = _grouped(elements, name)
+        value = grouped(elements, name)
     values = np.asarray(value if value not in (None, "") else [], np.float64).reshape(-1)
     return float(values[0]) if len(values) else None

@@ -10,9 +10,15 @@ from biofm_jax.data.bad_records import BadRecords, BadText
 from biofm_jax.data.dicom import DicomFile, is_dicom, read_elements
 from biofm_jax.data.dicom_series import series_of
 from biofm_jax.data.npz_images import npz_members
-from biofm_jax.data.pictures import FORMATS, Picture, format_of, image_ending
-from biofm_jax.data.volumes import NEIGHBOURS, SLICE
+from biofm_jax.data.pictures import DICOM, FORMATS, Picture, format_of, image_ending
+from biofm_jax.data.slides import TILE
+from biofm_jax.data.volumes import NEIGHBOURS, SLICE, cut
 from biofm_jax.errors import UserError
+
+# What images of one person share, the surest first.
+PERSONS = (("patient", "PatientID"), ("study", "StudyInstanceUID"), ("study", "SeriesInstanceUID"))
+# First folders that say which part of a data set is below, and its classes below that.
+SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,17 +63,22 @@ class Cut:
     def of(self, record: ImageRecord) -> list[ImageRecord]:
         """The records that a file's record becomes; slices of one volume are one group."""
         picture = record.picture
-        if self.axes == 3:
+        member = picture.partition("#")[2]
+        if cut(member)[1] or member.startswith(f"{TILE}/"):  # a table names a slice or tile
             return [record]
         try:
-            member = picture.partition("#")[2]
-            count = format_of(picture.file).slices(picture.file, member)
+            kind = format_of(picture.file)
+            if self.series and kind is DICOM and not member and kind.slices(picture.file, ""):
+                member = "series/0"
+                picture = Picture(f"{picture}#{member}", picture.root)
+                record = dataclasses.replace(record, picture=picture)
+            count = 0 if self.axes == 3 else kind.slices(picture.file, member)
         except BadText:  # it is named when it is read
             return [record]
-        if count == 1:
+        if not count:
             return [record]
-        kind = NEIGHBOURS if self.neighbours else SLICE
-        start = f"{picture}/{kind}" if member else f"{picture}#{kind}"
+        slices = NEIGHBOURS if self.neighbours else SLICE
+        start = f"{picture}/{slices}" if member else f"{picture}#{slices}"
         group = record.group or str(picture)
         return [
             dataclasses.replace(record, picture=Picture(f"{start}/{k}", picture.root), group=group)
@@ -94,14 +105,16 @@ def members(file: Path, root: Path) -> list[ImageRecord]:
 
 
 def walk(
-    folder: Path, bad: BadRecords, cut: Cut, other: Callable[[str], None]
+    folder: Path, bad: BadRecords, volumes: Cut, other: Callable[[str], None]
 ) -> list[ImageRecord]:
     """Every image under a folder; the first folder of its path is its label.
+
+    Where that is the name of a split, the second one is the label.
 
     Args:
         folder: hidden files and folders are left out.
         bad: gets DICOM files that cannot be read or hold no image.
-        cut: what becomes of volumes.
+        volumes: what becomes of them.
         other: is told the ending of each file that is no image.
 
     Raises:
@@ -116,11 +129,11 @@ def walk(
             if file in dicoms:
                 continue
             if image_ending(file) in FORMATS:
-                found += [each for one in members(file, folder) for each in cut.of(one)]
+                found += [each for one in members(file, folder) for each in volumes.of(one)]
             else:
                 other(image_ending(file))
         if dicoms:
-            found += _of_dicoms(directory, dicoms, folder, bad, cut, patients)
+            found += _of_dicoms(directory, dicoms, folder, bad, volumes, patients)
     if not found and not bad.records:
         raise UserError(f"{folder}: no image in it; endings are {', '.join(FORMATS)}")
     return [_labelled(record) for record in found]
@@ -138,10 +151,10 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _labelled(record: ImageRecord) -> ImageRecord:
-    parts = record.picture.partition("#")[0].split("/")
-    if record.label or len(parts) < 2:
-        return record
-    return dataclasses.replace(record, label=parts[0])
+    folders = record.picture.partition("#")[0].split("/")[:-1]
+    split = folders.pop(0) if folders and folders[0].lower() in SPLITS else ""
+    label = record.label or (folders[0] if folders else "")
+    return dataclasses.replace(record, label=label, split=record.split or split)
 
 
 def _of_dicoms(
@@ -149,7 +162,7 @@ def _of_dicoms(
     files: list[Path],
     root: Path,
     bad: BadRecords,
-    cut: Cut,
+    volumes: Cut,
     patients: dict[str, str],
 ) -> list[ImageRecord]:
     """The images of a directory's DICOM files, grouped by patient under a number."""
@@ -160,7 +173,7 @@ def _of_dicoms(
         except BadText as error:
             bad.of(file, error)
     found = []
-    if cut.series:
+    if volumes.series:
         place = directory.relative_to(root).as_posix()
         for number, series in enumerate(series_of(good)):
             picture = Picture(f"{place}#series/{number}", root)
@@ -169,12 +182,33 @@ def _of_dicoms(
         for each in good:
             picture = Picture(each.path.relative_to(root).as_posix(), root)
             found.append(ImageRecord(picture, group=_patient(each, patients)))
-    return [each for record in found for each in cut.of(record)]
+    return [each for record in found for each in volumes.of(record)]
+
+
+def of_patient(record: ImageRecord, patients: dict[str, str]) -> ImageRecord:
+    """A record of a table, with its patient as group where it names none and is a DICOM file.
+
+    Args:
+        record: not read.
+        patients: identifier -> number, of those before; gets new ones.
+    """
+    file = record.picture.file
+    if record.group or not file.is_file() or not is_dicom(file):
+        return record
+    try:
+        group = _patient(read_elements(file, pixels=False), patients)
+    except BadText:  # it is named when it is read
+        return record
+    return dataclasses.replace(record, group=group)
 
 
 def _patient(file: DicomFile, patients: dict[str, str]) -> str:
-    """ "patient N" in the order of appearance, so that the identifier itself goes nowhere."""
-    identifier = str(file.elements.get("PatientID") or "").strip()
-    if not identifier:
-        return ""
-    return patients.setdefault(identifier, f"patient {len(patients) + 1}")
+    """ "patient N" in the order of appearance, so that the identifier itself goes nowhere.
+
+    Without an identifier, which anonymising often takes away, "study N" of the file's study, else
+    of its series.
+    """
+    for what, name in PERSONS:
+        if identifier := str(file.elements.get(name) or "").strip():
+            return patients.setdefault(identifier, f"{what} {len(patients) + 1}")
+    return ""

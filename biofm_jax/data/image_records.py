@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from biofm_jax.data.bad_records import BadRecords
-from biofm_jax.data.image_folders import Cut, ImageRecord, members, walk
+from biofm_jax.data.image_folders import Cut, ImageRecord, members, of_patient, walk
 from biofm_jax.data.pictures import Picture
 from biofm_jax.data.readers import column_index, file_ending, read_lines, table_rows
 from biofm_jax.errors import UserError
@@ -74,7 +74,8 @@ def read_image_records(
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; check the path")
     if file_ending(path) in TABLE_ENDINGS:
-        rows = _listed(path, bad, columns, captions)
+        bad.file, patients = str(path), {}
+        rows = [of_patient(row, patients) for row in _listed(path, bad, columns, captions)]
         return [each for record in rows for each in cut.of(record)]
     return [each for record in members(path, path.parent) for each in cut.of(record)]
 

@@ -24,7 +24,7 @@ from biofm_jax.data.token_store import TokenStore, group_hash, npy_header, publi
 from biofm_jax.data.tokenizers import Vocabulary
 from biofm_jax.errors import UserError
 
-FORMAT = 1  # raised when the layout of the files below changes
+FORMAT = 2  # raised when the same source would give other files below
 CHUNK = 64  # images that are read at a time
 PIXELS, RECORDS = "pixels.npy", "records.jsonl"
 

@@ -37,7 +37,7 @@ from biofm_jax.data.readers import file_ending
 from biofm_jax.data.sequence import expanded
 from biofm_jax.errors import UserError
 
-HELD = "test"  # left out of what a model is pretrained on
+HELD = ("test", "testing")  # left out of what a model is pretrained on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,8 @@ class ImageData(ExampleData):
     tolerance: float = 0.0
     """Share of bad records with which a run goes on; all are listed in any case."""
     split: str = ""
-    """Only the records of this split, where the source names splits; empty takes all but `test`."""
+    """Only the records of this split, where the source names splits, upper or lower case; empty
+    takes all but `test`."""
     fraction: float = 1.0
     """Share of the training records that is used, by the same hash: a smaller share is part of a
     larger one, and the held-out records stay the same."""
@@ -154,13 +155,21 @@ class ImageData(ExampleData):
             kinds = {3: "flat", 4: "a volume"}
             reason = f"the image is {kinds.get(image.pixels.ndim, 'of other axes')}"
             raise BadText(reason, f"data.image has {axes} axes")
-        factors = ()
-        if self.spacing:
-            if not image.spacing:
-                raise BadText("the file says no pixel spacing in mm", "leave data.spacing empty")
-            factors = tuple(there / new for there, new in zip(image.spacing, self.spacing))
+        factors = self.factors(image)
         values = with_channels(shown(image, self.window), self.channels)
         return quantised(fitted(values, self.image, self.fit, factors), self.bits)
+
+    def factors(self, image: Image) -> tuple[float, ...]:
+        """New pixels for an old one along each axis, where `spacing` asks for millimetres; else ().
+
+        Raises:
+            BadText: the image has no spacing in mm.
+        """
+        if not self.spacing:
+            return ()
+        if not image.spacing:
+            raise BadText("the file says no pixel spacing in mm", "leave data.spacing empty")
+        return tuple(there / new for there, new in zip(image.spacing, self.spacing))
 
     def lengths(self) -> Lengths:
         """See `DataSpec`: an image is one token, and alone in its row."""
@@ -212,8 +221,11 @@ class ImageData(ExampleData):
             cut=cut,
             other=lambda ending: other.update([ending]),
         )
+        asked = self.split.casefold()
         kept = [
-            r for r in records if self.split in (r.split, "") and (self.split or r.split != HELD)
+            r
+            for r in records
+            if (r.split.casefold() == asked if asked else r.split.casefold() not in HELD)
         ]
         if records and not kept:
             raise UserError(f"{source}: no record is of split {self.split!r}")
@@ -311,7 +323,9 @@ def _cache(path: Path, kind: str, recorded: dict) -> Path:
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; check the path")
     seen = [
-        [str(f.relative_to(path.parent)), (s := f.stat()).st_size, s.st_mtime_ns] for f in files
+        [str(f.relative_to(path.parent)), (s := f.stat()).st_size, s.st_mtime_ns]
+        for f in files
+        if f.exists()  # not a link to what is gone
     ]
     key = json.dumps([FORMAT, kind, str(path.resolve()), seen, recorded]).encode()
     return Path(root) / "prepared" / f"{kind}-{hashlib.sha256(key).hexdigest()[:20]}"

@@ -11,6 +11,7 @@ from biofm_jax.data.orientation import in_ras, turn
 from biofm_jax.data.pixels import Image
 
 ENDINGS = (".nii", ".nii.gz")
+MILLIMETRES = {1: 1000.0, 3: 0.001}  # of the header's units of length: metre, micrometre
 
 
 def read_nifti(path: Path, member: str = "") -> Image:
@@ -72,7 +73,8 @@ def _voxel_size(path: Path, image) -> np.ndarray:
     """(3,) mm as the file has it; nibabel's own header has 1 in the place of 0."""
     with _nibabel().openers.ImageOpener(path) as file:
         header = type(image.header).from_fileobj(file, check=False)
-    return np.abs(np.asarray(header["pixdim"][1:4], np.float64))
+    unit = MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
+    return np.abs(np.asarray(header["pixdim"][1:4], np.float64)) * unit
 
 
 def _nibabel():

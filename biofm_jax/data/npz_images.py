@@ -33,9 +33,9 @@ def read_npz(path: Path, member: str = "") -> Image:
 
 
 def npz_slices(path: Path, member: str) -> int:
-    """Slices of an image; 1 of a flat one. Arguments and errors as of `read_npz`."""
+    """Slices of an image; 0 of a flat one. Arguments and errors as of `read_npz`."""
     array = npz_array(path, member.partition("/")[0])
-    return array.shape[1] if array.ndim + (not _coloured(array)) == 5 else 1
+    return array.shape[1] if array.ndim + (not _coloured(array)) == 5 else 0
 
 
 def npz_members(path: Path) -> list[tuple[str, str, str]]:

@@ -23,18 +23,29 @@ class Format:
 
     Attributes:
         read: the image or volume of a file, and of what stands behind `#` before a slice.
-        slices: how many slices it has, from its header where there is one; 1 of a flat image.
+        slices: how many slices it has, from its header where there is one; 0 of a flat image.
     """
 
     read: Callable[[Path, str], Image]
     slices: Callable[[Path, str], int]
 
 
+def _dicom_slices(path: Path, member: str) -> int:
+    if member:
+        return dicom_series.series_slices(path, member)
+    frames = dicom.read_elements(path, pixels=False).frames
+    return frames if frames > 1 else 0
+
+
 RASTER = Format(raster.read_raster, lambda path, member: raster.raster_pages(path))
 NPZ = Format(npz_images.read_npz, npz_images.npz_slices)
 NIFTI = Format(nifti.read_nifti, lambda path, member: nifti.nifti_slices(path))
+# Frames as they are stored, or behind "series/0" as a volume in the patient's axes.
 DICOM = Format(
-    dicom.read_dicom, lambda path, member: dicom.read_elements(path, pixels=False).frames
+    lambda path, member: (
+        dicom_series.read_series(path, member) if member else dicom.read_dicom(path)
+    ),
+    _dicom_slices,
 )
 SERIES = Format(dicom_series.read_series, dicom_series.series_slices)
 FORMATS: dict[str, Format] = {

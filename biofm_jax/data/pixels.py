@@ -1,6 +1,7 @@
 """Pixel arrays: what a reader gives, and its way to a wanted size, channels and depth."""
 
 import dataclasses
+import math
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from biofm_jax.data.bad_records import BadText
 Fit = Literal["stretch", "crop", "pad"]
 
 AUTOMATIC = (0.5, 99.5)  # per cent of the values that the automatic window leaves below and above
+LARGEST = 1 << 29  # pixels of a resampled volume
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of red, green and blue
 
 
@@ -74,6 +76,10 @@ def automatic_window(pixels: np.ndarray) -> tuple[float, ...]:
     """The window of pixels of which none is told; () for 8-bit ones, which stay as they are."""
     if pixels.dtype == np.uint8:
         return ()
+    if pixels.dtype.kind == "f":  # a slice with others is named where it is shown
+        pixels = pixels[np.isfinite(pixels)]
+        if not pixels.size:
+            return ()
     low, high = np.percentile(pixels, AUTOMATIC)
     if low == high:  # nearly all is background
         low, high = pixels.min(), pixels.max()
@@ -146,6 +152,9 @@ def fitted(
             fills its size; "pad" with zeros around after the axis that needs least does.
         factors: new pixels for an old one along each axis, such as old over new spacing in mm; the
             result is then cropped and padded to `sizes` around the middle, whatever `fit` says.
+
+    Raises:
+        BadText: by `factors` the image would have over half a billion pixels.
     """
     if not factors:
         ratios = [size / there for size, there in zip(sizes, pixels.shape)]
@@ -154,6 +163,11 @@ def fitted(
         factors = (max(ratios) if fit == "crop" else min(ratios),) * len(sizes)
     there = pixels.shape[:-1]
     target = tuple(max(1, round(n * factor)) for n, factor in zip(there, factors))
+    if math.prod(target) > LARGEST:
+        raise BadText(
+            f"resampled it would have {' x '.join(map(str, target))} pixels",
+            "check the spacing that the file tells, or ask for a wider one",
+        )
     return _centred(resize(pixels, target), sizes)
 
 

@@ -41,9 +41,9 @@ def read_raster(path: Path, member: str = "") -> Image:
             with Pillow.open(path) as picture:
                 if not _deep_colour(picture):
                     pages = getattr(picture, "n_frames", 1)
-                    if pages == 1 or path.suffix.lower() not in TIFF_ENDINGS:
-                        return Image(_pixels(picture))
-                    return Image(_pages(picture, pages))
+                    flat = pages == 1 or path.suffix.lower() not in TIFF_ENDINGS
+                    pixels = _pixels(picture) if flat else _pages(picture, pages)
+                    return Image(pixels, inverted=_white_is_zero(picture, pixels))
         except UnidentifiedImageError:
             if path.suffix.lower() not in TIFF_ENDINGS:
                 raise
@@ -51,7 +51,7 @@ def read_raster(path: Path, member: str = "") -> Image:
 
 
 def raster_pages(path: Path) -> int:
-    """Pages of a TIFF; 1 of any other picture.
+    """Pages of a TIFF of several; 0 of any other picture, which is flat.
 
     Raises:
         BadText: as `read_raster`.
@@ -60,14 +60,15 @@ def raster_pages(path: Path) -> int:
     from PIL import UnidentifiedImageError
 
     if path.suffix.lower() not in TIFF_ENDINGS:
-        return 1
+        return 0
     with _named():
         try:
             with Pillow.open(path) as picture:
-                return getattr(picture, "n_frames", 1)
+                pages = getattr(picture, "n_frames", 1)
+                return pages if pages > 1 else 0
         except UnidentifiedImageError:
             values = _by_tifffile(path)
-            return len(values) if values.ndim == 4 else 1
+            return len(values) if values.ndim == 4 else 0
 
 
 def read_levels(path: Path) -> tuple[list[np.ndarray], float]:
@@ -131,6 +132,11 @@ def _pixels(picture) -> np.ndarray:
         picture = picture.convert("L" if picture.mode == "1" else "RGB")
     values = np.asarray(picture)
     return values[..., None] if values.ndim == 2 else values
+
+
+def _white_is_zero(picture, pixels: np.ndarray) -> bool:
+    """Whether 0 is white; Pillow turns such pixels of 8 bits itself, and of more it does not."""
+    return pixels.dtype != np.uint8 and getattr(picture, "tag_v2", {}).get(262) == 0
 
 
 def _deep_colour(picture) -> bool:

@@ -48,7 +48,7 @@ class ImageSource:
         for name, file in files.items():
             digest.update(name.encode() + b"\0")
             parts = sorted(file.glob("*")) if file.is_dir() else [file]  # a DICOM series
-            for part in parts:
+            for part in filter(Path.is_file, parts):
                 digest.update(hashlib.sha256(part.read_bytes()).digest())
         return digest.hexdigest()
 

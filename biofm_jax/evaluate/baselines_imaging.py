@@ -120,7 +120,6 @@ class SmallNetwork:
         shapes = {picture.pixels().shape for picture in train.texts}
         side = min(LARGEST, *(min(shape[:2]) for shape in shapes))
         side -= side % ConvolutionalSpec().step
-        side -= side % ConvolutionalSpec().step
         channels = max(shape[-1] for shape in shapes)
         encoder = Encoder(
             "small network",

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 
 from biofm_jax.adapt.encoder import Encoder
 from biofm_jax.array_types import typed
+from biofm_jax.data.bad_records import BadText
 from biofm_jax.data.batch import Batch
 from biofm_jax.data.imaging import ImageData
 from biofm_jax.data.pictures import Picture
@@ -204,9 +205,14 @@ def read_mask(data: ImageData, picture: Picture, folder) -> Bool[np.ndarray, "h 
     name = picture.file.with_suffix(".png").name
     if not (folder / name).is_file():
         return None
-    pixels = Picture(name, folder).read().pixels[..., :1]
-    mask = np.where(pixels > 0, np.uint8(255), np.uint8(0))
-    cover = fitted(mask, data.image, data.fit)[..., 0]
+    try:
+        pixels = Picture(name, folder).read().pixels[..., :1]
+        # The mask has no spacing of its own: its pixels lie on the image's.
+        factors = data.factors(picture.read()) if data.spacing else ()
+        mask = np.where(pixels > 0, np.uint8(255), np.uint8(0))
+        cover = fitted(mask, data.image, data.fit, factors)[..., 0]
+    except BadText as error:
+        raise UserError(f"{folder / name}: {error.reason}; {error.fix}") from error
     # As large a share of the image as before, the pixels it covers most: of half a pixel and more
     # thin vessels have none.
     count = round(cover.sum() / 255)

@@ -9,6 +9,7 @@ from biofm_jax.data.bad_records import BadRecords, BadText
 from biofm_jax.data.dicom import is_dicom, read_dicom
 from biofm_jax.data.dicom_series import read_series, series_slices
 from biofm_jax.data.image_folders import Cut, walk
+from biofm_jax.data.image_records import read_image_records
 from biofm_jax.data.imaging import ImageData
 from biofm_jax.data.pictures import Picture
 from biofm_jax.data.pixels import shown
@@ -74,6 +75,13 @@ def test_tables_sigmoids_inversion_and_padding(tmp_path):
     outside[0, 0] = -2000
     padded = read_dicom(write_dicom(tmp_path / "p.dcm", outside, PixelPaddingValue=-2000))
     assert padded.pixels[0, 0, 0] == 110
+    inverted = write_dicom(
+        tmp_path / "i.dcm",
+        outside,
+        PixelPaddingValue=-2000,
+        PhotometricInterpretation="MONOCHROME1",
+    )
+    assert shown(read_dicom(inverted))[0, 0, 0] == 0  # black, as outside of any picture
 
 
 @pytest.mark.parametrize(
@@ -96,6 +104,13 @@ def test_transfer_syntaxes_of_files_that_pydicom_ships(name, shape):
         np.testing.assert_array_equal(
             found.pixels, read_dicom(SHIPPED / "MR_small.dcm").pixels, name
         )
+
+
+def test_a_decoder_that_is_lacking_is_no_damage():
+    """JPEG of 12 bits, which neither of the decoders here reads."""
+    with pytest.raises(BadText, match="no decoder here reads its transfer syntax, JPEG Ext") as one:
+        read_dicom(SHIPPED / "JPGExtended.dcm")
+    assert "pylibjpeg-libjpeg" in one.value.fix
 
 
 def test_frames_are_slices():
@@ -150,6 +165,40 @@ def test_slices_that_do_not_belong_together_are_named(tmp_path, change, reason):
     series(tmp_path, **{"2": change})
     with pytest.raises(BadText, match=reason):
         read_series(tmp_path)
+
+
+def test_rounding_of_headers_parts_no_series(tmp_path):
+    tilt = np.arccos(0.9995)
+    turns = [(1, 0, 0, 0, np.cos(tilt) + sign * 1e-7, np.sin(tilt)) for sign in (1, -1, 1)]
+    for k, turn in enumerate(turns):
+        write_dicom(
+            tmp_path / f"{k}.dcm",
+            ramp(),
+            position=(0, 0, 3.0 * k),
+            orientation=turn,
+            spacing=(0.488281, 0.48828125 if k else 0.488281),
+        )
+    assert read_series(tmp_path).pixels.shape == (3, 6, 8, 1)
+
+
+def test_without_a_patient_a_study_stays_together(tmp_path):
+    """Anonymised files have no PatientID: slices of one head would be on both sides."""
+    for k in range(4):
+        study = f"1.9.{k // 2}"
+        write_dicom(tmp_path / f"{k}.dcm", ramp(start=k), StudyInstanceUID=study, PatientID="")
+    records = walk(tmp_path, BadRecords("x"), Cut(2), lambda ending: None)
+    assert [record.group for record in records] == ["study 1", "study 1", "study 2", "study 2"]
+    (tmp_path / "labels.csv").write_text("file,label\n" + "".join(f"{k}.dcm,a\n" for k in range(4)))
+    listed = read_image_records(tmp_path, BadRecords("x"))
+    assert [record.group for record in listed] == [record.group for record in records]
+
+
+def test_a_series_of_one_slice_is_a_volume_of_one(tmp_path):
+    write_dicom(tmp_path / "in" / "a.dcm", ramp())
+    out = ImageData(str(tmp_path / "in"), image=(6, 8), volumes="neighbours").prepare(
+        tmp_path / "out"
+    )
+    assert '"id": ".#series/0/neighbours/0"' in (out / "records.jsonl").read_text()
 
 
 def test_other_troubles_of_series_are_named(tmp_path):

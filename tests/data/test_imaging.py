@@ -258,6 +258,30 @@ def test_impossible_data_are_refused(changes, reason):
         ImageData(**{"path": "x"} | changes).open()
 
 
+def test_folders_of_splits_keep_the_test_images_out(tmp_path):
+    """As Kermany's chest X-rays lie: train/NORMAL, test/NORMAL; the label is the class."""
+    for number, split in enumerate(("train", "Val", "TEST")):
+        for label in ("NORMAL", "PNEUMONIA"):
+            save(tmp_path / "k" / split / label / f"{number}.png", gradient(10, 12, seed=number))
+    store = data(tmp_path / "k").open()
+    assert [(row["label"], row["split"]) for row in store.records] == [
+        (label, split) for split in ("Val", "train") for label in ("NORMAL", "PNEUMONIA")
+    ]
+    tested = data(tmp_path / "k", split="test").open()
+    assert {row["split"] for row in tested.records} == {"TEST"} and len(tested) == 2
+
+
+def test_splits_of_a_table_in_capitals_and_a_link_to_nothing(tmp_path):
+    for number in range(3):
+        save(tmp_path / "t" / f"{number}.png", gradient(10, 12, seed=number))
+    (tmp_path / "t" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    table = labels_of(tmp_path / "t", "file,label,split\n0.png,a,TRAIN\n1.png,a,TEST\n2.png,a,\n")
+    assert [row["id"] for row in data(tmp_path / "t").open().records] == ["0.png", "2.png"]
+    table.write_text(table.read_text() + "gone.png,a,TRAIN\n")
+    with pytest.raises(UserError, match=r"labels\.csv, line 5: gone\.png: there is no such file"):
+        data(tmp_path / "t").open()
+
+
 def test_folders_without_images_and_lone_files(tmp_path, classes):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "readme.md").write_text("none")

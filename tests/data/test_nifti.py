@@ -62,6 +62,44 @@ def test_resampling_in_mm(tmp_path):
     assert abs(volume - 1) < 0.05
 
 
+def test_units_of_length_are_millimetres(tmp_path):
+    image = nibabel.Nifti1Image(VOXELS, np.diag([500.0, 250, 800, 1]))
+    image.header.set_xyzt_units("micron")
+    nibabel.save(image, tmp_path / "v.nii")
+    np.testing.assert_allclose(read_nifti(tmp_path / "v.nii").spacing, (0.8, 0.25, 0.5))
+    image.header.set_xyzt_units("meter")  # a header that says so by mistake: 500 metres a voxel
+    nibabel.save(image, tmp_path / "v.nii")
+    data = ImageData(str(tmp_path), image=(4, 4, 4), channels=1, spacing=(1.0, 1.0, 1.0))
+    with pytest.raises(UserError, match=r"resampled it would have 4000000 x .* check the spacing"):
+        data.prepare(tmp_path / "out")
+
+
+def test_a_slice_that_is_not_finite_leaves_the_others_as_they_are(tmp_path):
+    voxels = np.random.default_rng(0).random((6, 7, 4)).astype(np.float32) * 100
+    write_nifti(tmp_path / "whole.nii", voxels[:, :, [0, 1, 3]], np.eye(4))
+    voxels[2:4, 3, 2] = np.nan
+    write_nifti(tmp_path / "hole.nii", voxels, np.eye(4))
+    expected = [Picture(f"whole.nii#slice/{k}", tmp_path).pixels() for k in range(3)]
+    found = [Picture(f"hole.nii#slice/{k}", tmp_path).pixels() for k in (0, 1, 3)]
+    np.testing.assert_allclose(found, expected, atol=1500)  # of 65535: another window, slightly
+    assert all(np.ptp(each) > 60000 for each in found)
+    with pytest.raises(UserError, match="2 pixels are not finite"):
+        Picture("hole.nii#slice/2", tmp_path).pixels()
+
+
+def test_a_volume_of_one_slice_and_slices_that_a_table_names(tmp_path):
+    (tmp_path / "in").mkdir()
+    write_nifti(tmp_path / "in" / "one.nii", VOXELS[:, :, :1], np.eye(4))
+    write_nifti(tmp_path / "in" / "five.nii", VOXELS, np.eye(4))
+    (tmp_path / "in" / "labels.csv").write_text("file,label\none.nii,a\nfive.nii#slice/3,b\n")
+    store = ImageData(
+        str(ImageData(str(tmp_path / "in"), image=(4, 3)).prepare(tmp_path / "out")), image=(4, 3)
+    ).open()
+    assert [row["id"] for row in store.records] == ["one.nii#slice/0", "five.nii#slice/3"]
+    third = Picture("five.nii#slice/3", tmp_path / "in").pixels()[..., 0] // 257
+    np.testing.assert_allclose(store.pixels[1, ..., 0], third, atol=1)
+
+
 def test_damage_is_named(tmp_path):
     path = write_nifti(tmp_path / "v.nii.gz", VOXELS, np.eye(4))
     whole = path.read_bytes()

@@ -70,6 +70,15 @@ def test_pages_of_one_size_are_a_volume(tmp_path):
         read_raster(tmp_path / "odd.tif")
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_zero_is_white_where_the_file_says_so(tmp_path, dtype):
+    grey = gradient(5, 4, 1)[..., 0].astype(dtype) * (1 if dtype == np.uint8 else 200)
+    tifffile.imwrite(tmp_path / "w.tif", grey, photometric="miniswhite")
+    tifffile.imwrite(tmp_path / "b.tif", grey, photometric="minisblack")
+    white, black = (shown(read_raster(tmp_path / name)) for name in ("w.tif", "b.tif"))
+    np.testing.assert_array_equal(white, np.iinfo(white.dtype).max - black)
+
+
 def test_the_cameras_orientation_is_applied(tmp_path):
     picture, exif = Image.fromarray(gradient(4, 6)), Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from toy_batches import parameters
+from toy_images import write_dicom
 
 from biofm_jax import cli
 from biofm_jax.adapt.encoder import Encoder
 from biofm_jax.data.imaging import ImageData
 from biofm_jax.data.pictures import Picture
+from biofm_jax.embed.images import ImageSource
 from biofm_jax.embed.tables import read_embeddings
 from biofm_jax.models.vision import VisionSpec
 
@@ -85,3 +87,15 @@ def test_options_of_texts_are_refused(embed, options, told, capsys):
 def test_an_absent_folder_is_named(embed, folder, capsys):
     assert embed(source=folder / "none")[0] == 2
     assert "no such file or folder" in capsys.readouterr().err
+
+
+def test_series_beside_folders_have_a_digest(tmp_path):
+    """A folder of a series may hold others, whose bytes are not its own."""
+    for place in ("", "deeper"):
+        for number in range(2):
+            pixels = np.arange(64, dtype=np.int16).reshape(8, 8) + number
+            write_dicom(tmp_path / place / f"{number}.dcm", pixels, position=(0, 0, number))
+    source = ImageSource(tmp_path, ImageData(image=(8, 8), volumes="neighbours"))
+    before = source.digest()
+    (tmp_path / "deeper" / "1.dcm").write_bytes(b"other")
+    assert source.digest() != before

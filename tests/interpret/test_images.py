@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 from PIL import Image
+from toy_images import write_dicom
 from toy_pictures import planted
 
 from biofm_jax.adapt.encoder import Encoder
@@ -88,6 +89,19 @@ def test_places_of_patches():
     assert points_inside(sums, mask) == 0.5  # half of the highest patch
 
 
+def test_a_mask_is_resampled_in_mm_as_its_image_is(tmp_path):
+    pixels = np.zeros((8, 16), np.int16)
+    pixels[2:4, 8:12] = 100
+    write_dicom(tmp_path / "a.dcm", pixels, spacing=(1.0, 0.5))
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(pixels > 0).save(tmp_path / "masks" / "a.png")
+    data = ImageData("unused", image=(12, 12), channels=1, spacing=(1.0, 1.0))
+    picture = Picture("a.dcm", tmp_path)
+    image = data.to_example()(data.clean(picture)).pixels[..., 0]
+    np.testing.assert_array_equal(read_mask(data, picture, tmp_path / "masks"), image > 127)
+    assert (image > 127).sum() == 4
+
+
 def test_masks_are_read_as_images_are(encoder, tmp_path):
     mask = np.zeros((16, 16), bool)
     mask[:8, 8:] = True
@@ -105,6 +119,9 @@ def test_masks_are_read_as_images_are(encoder, tmp_path):
         assert read_mask(encoder.data, Picture(name, tmp_path), tmp_path / "masks") is None
     Image.fromarray(mask).save(tmp_path / "d.png")
     assert read_image(encoder, Picture("d.png", tmp_path)).max() == 1
+    (tmp_path / "masks" / "e.png").write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"e\.png"):
+        read_mask(encoder.data, Picture("e.jpg", tmp_path), tmp_path / "masks")
     (tmp_path / "e.png").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"e\.png"):
         read_image(encoder, Picture("e.png", tmp_path))
