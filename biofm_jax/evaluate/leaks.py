@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 
+from biofm_jax.data.pictures import Picture
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.canonical import CANONICAL
 from biofm_jax.evaluate.kmers import KMERS, kmer_similarity
@@ -19,6 +20,7 @@ from biofm_jax.evaluate.leak_records import (
     Repeats,
     SharedGroups,
 )
+from biofm_jax.evaluate.near_pictures import picture_similarity
 from biofm_jax.evaluate.revealing import revealing_columns
 from biofm_jax.evaluate.similarity import ecfp4_similarity
 from biofm_jax.evaluate.split_groups import is_missing
@@ -49,7 +51,7 @@ def leak_report(
         data: items and folds.
         modality: of the texts: chooses their canonical form (`canonical.CANONICAL`) and the
             measure of similarity (ECFP4 Tanimoto for molecules, estimated identity by k-mers for
-            sequences and prose, none otherwise).
+            sequences and prose, differences of brightness for pictures, none otherwise).
         classes: whether the numbers of a label are classes.
         canonical: text -> the form in which equal items are equal, if not the modality's.
         near: similarity from which on items are near duplicates.
@@ -116,6 +118,8 @@ def _near(data, modality, form, texts, rest, threshold):
         similarity = ecfp4_similarity(data.items.texts)
     elif modality in KMERS:
         similarity = kmer_similarity(texts, KMERS[modality])
+    elif all(isinstance(text, Picture) for text in data.items.texts):
+        similarity = picture_similarity(data.items.texts)
     else:
         return None, ()
     wild = None if data.wild_type is None else form(data.wild_type)
