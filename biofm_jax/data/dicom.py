@@ -41,6 +41,8 @@ NominalScannedPixelSpacing SliceThickness SpacingBetweenSlices InstanceNumber
 SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"""
 NUMBERED = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID"]  # told apart, and never written
 ELEMENTS = LOOKS.split() + PLACE.split() + NUMBERED
+# Modalities (PS3.3 C.7.3.1.1.1) that an error names; any other text may be of a person.
+IMAGELESS = "AU DOC ECG EEG FID HD KO PLAN PR REG RTPLAN RTRECORD RTSTRUCT SR"
 PIXELS = ["PixelData", "FloatPixelData", "DoubleFloatPixelData"]
 
 
@@ -131,7 +133,8 @@ def read_elements(path: Path, pixels: bool) -> DicomFile:
         elements = pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=wanted)
         elements.file_meta  # noqa: B018  a file without has none
         if not elements.get("Rows") or (pixels and not any(name in elements for name in PIXELS)):
-            modality = str(elements.get("Modality") or "unknown")[:16]
+            modality = elements.get("Modality")
+            modality = modality if modality in IMAGELESS.split() else "unknown"
             raise NoImage(f"the DICOM file holds no image (modality {modality})", "leave it out")
         return DicomFile(path, elements)
 
@@ -234,10 +237,13 @@ def _nameless(syntax: str = "") -> Iterator[None]:
 
 
 def _syntax(elements) -> str:
-    """Name of a compressed transfer syntax, else ""."""
+    """Name of a compressed transfer syntax, "a private one", or "" of plain pixels."""
     syntax = getattr(elements.file_meta, "TransferSyntaxUID", None)
-    known = syntax is not None and syntax.is_transfer_syntax
-    return syntax.name if known and syntax.is_compressed else ""
+    if syntax is None:
+        return ""
+    if not syntax.is_transfer_syntax:
+        return "a private one"
+    return syntax.name if syntax.is_compressed else ""
 
 
 def _bytes(values: np.ndarray, elements) -> np.ndarray:
