@@ -135,10 +135,12 @@ def _rows(
         lower = [name.lower() for name in header]
         places = {}
         for field, (named, known, needed) in wanted.items():
+            option = f"--data.columns.{field} (--columns.{field} of `biofm data prepare`)"
             if named:
-                places[field] = [column_index(path, header, (n,)) for n in named.split("+")]
+                parts = named.split("+")
+                places[field] = [column_index(path, header, (n,), option) for n in parts]
             elif needed:
-                places[field] = [column_index(path, header, known)]
+                places[field] = [column_index(path, header, known, option)]
             else:
                 places[field] = [lower.index(name) for name in known if name in lower][:1]
         for line, row in rows:

@@ -41,6 +41,8 @@ def npz_slices(path: Path, member: str) -> int:
 def npz_members(path: Path) -> list[tuple[str, str, str]]:
     """(member, label, split) of each image; the label of several classes joins them by `;`.
 
+    Of an image that has none of several it is "none": it was looked at, and is not unlabelled.
+
     Raises:
         BadText: the file is damaged, holds no images, or fewer labels than images.
     """
@@ -103,4 +105,4 @@ def _coloured(array: np.ndarray) -> bool:
 def _label(values: np.ndarray) -> str:
     if values.size == 1:
         return str(values.item())
-    return ";".join(str(i) for i in np.flatnonzero(values))
+    return ";".join(str(i) for i in np.flatnonzero(values)) or "none"

@@ -255,8 +255,13 @@ def table_rows(
         raise UserError(f"{path}: no header line; the first line must name the columns")
 
 
-def column_index(path: Path, header: list[str], names: tuple[str, ...]) -> int:
-    """Index of the first of `names` in the header, upper or lower case.
+def column_index(
+    path: Path,
+    header: list[str],
+    names: tuple[str, ...],
+    option: str = "--data.column (--column of `biofm embed`)",
+) -> int:
+    """Index of the first of `names` in the header, upper or lower case; `option` names another.
 
     Raises:
         UserError: none is there; the message lists the columns that are.
@@ -268,7 +273,7 @@ def column_index(path: Path, header: list[str], names: tuple[str, ...]) -> int:
     wanted = " or ".join(repr(name) for name in names)
     raise UserError(
         f"{path}, line 1: no column {wanted}; it has {', '.join(header)}. "
-        "Name the right one with --data.column (--column of `biofm embed`)"
+        f"Name the right one with {option}"
     )
 
 

@@ -151,6 +151,8 @@ def test_other_tables_and_columns(tmp_path):
     labels_of(folder, "which\tgrade I\nnormal/002.png\tG2\n", "some.tsv")
     columns = ImageColumns(file="which", label="grade I")
     assert read_image_records(folder / "some.tsv", bad, columns)[0].label == "G2"
+    with pytest.raises(UserError, match=r"no column 'stage'.* with --data\.columns\.label "):
+        read_image_records(folder / "some.tsv", bad, ImageColumns(file="which", label="stage"))
     with pytest.raises(UserError, match="'image' or 'file'"):
         read_image_records(folder / "some.tsv", bad)
 
@@ -174,6 +176,9 @@ def test_splits_that_the_source_names(tmp_path):
     np.testing.assert_array_equal(
         grey.pixels[0, ..., 0], arrays["train_images"][0] * np.uint16(257)
     )
+    findings = np.array([[0, 1, 1], [0, 0, 0]])  # as of ChestMNIST: no finding is a label, too
+    np.savez(tmp_path / "many.npz", train_images=arrays["val_images"][:2], train_labels=findings)
+    assert [row["label"] for row in data(tmp_path / "many.npz").open().records] == ["1;2", "none"]
     np.savez(tmp_path / "none.npz", x=np.zeros(3))
     with pytest.raises(UserError, match="no array is named SPLIT_images"):
         data(tmp_path / "none.npz").open()
