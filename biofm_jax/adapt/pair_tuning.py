@@ -45,10 +45,12 @@ def tuned_pair_adapter(
         show: whether to show progress.
 
     Raises:
-        UserError: a layer decay: the two models may have other numbers of layers.
+        UserError: a layer decay: the two models may have other numbers of layers; flips or crops.
     """
     if spec.layer_decay != 1:
         raise UserError("finetune.layer_decay is of one model's layers; for pairs it must be 1")
+    if spec.augments:
+        raise UserError("finetune.flips and finetune.crop are of images; leave them out for pairs")
     encoders = (pair.drug.reader(), pair.target.reader())
     both = (features.drug, features.target)
 

@@ -9,9 +9,11 @@ import jax
 import numpy as np
 from scipy.special import expit
 
+from biofm_jax.adapt.augmented import augmented, flipped_and_cropped
 from biofm_jax.adapt.encoder import ROWS, Encoder
 from biofm_jax.adapt.labelled import Adapter, Labelled
 from biofm_jax.adapt.probe import FEWEST_VALIDATION_LABELS, Kind
+from biofm_jax.data.imaging import ImageData
 from biofm_jax.data.in_memory import example_batches, pack_examples
 from biofm_jax.errors import UserError
 from biofm_jax.models.api import Model
@@ -53,6 +55,9 @@ class TuningSpec(abc.ABC):
         layer_decay: factor of the learning rate from each layer to the one below, 1 for none.
         weight_decay: decoupled.
         dropout: while training.
+        flips: of images, chance to be reversed along each axis while training, the last first:
+            "0.5" is left to right, "0.5 0.5" for tissue, which has no upright.
+        crop: of images, smallest share that a random crop keeps while training; 1 crops none.
     """
 
     epochs: int = 20
@@ -61,6 +66,13 @@ class TuningSpec(abc.ABC):
     layer_decay: float = 1.0
     weight_decay: float = 0.01
     dropout: float = 0.1
+    flips: tuple[float, ...] = ()
+    crop: float = 1.0
+
+    @property
+    def augments(self) -> bool:
+        """Whether images are changed while training."""
+        return bool(self.flips) or self.crop < 1
 
     @abc.abstractmethod
     def cut(self, model: Model, params: Any, seed: int) -> Tuned:
@@ -84,9 +96,16 @@ def tuned_adapter(encoder: Encoder, spec: TuningSpec, kind: Kind, show: bool) ->
         spec: what is trained, how long and how fast.
         kind: as `Task.kind`.
         show: whether to show progress.
-    """
 
+    Raises:
+        UserError: flips or crops of a model that reads no images.
+    """
     encoder = encoder.reader()
+    if spec.augments and not isinstance(encoder.data, ImageData):
+        raise UserError(
+            f"flips {spec.flips} and crop {spec.crop} change images, and {encoder.name} reads "
+            f"{encoder.data.kind} data; leave them out"
+        )
 
     def adapt(train: Labelled, valid: Labelled, test: Labelled, seed: int) -> np.ndarray:
         centre, scale = _standard(train.targets, kind)
@@ -106,7 +125,11 @@ def tuned_adapter(encoder: Encoder, spec: TuningSpec, kind: Kind, show: bool) ->
         model = dataclasses.replace(
             encoder.spec, head=PredictionHead(outputs), dropout=spec.dropout
         ).build()
-        tuned = spec.cut(model, _with_new_head(model, encoder.params_for(seed), seed), seed)
+        shown = model
+        if spec.augments:
+            how = flipped_and_cropped(spec.flips, spec.crop, encoder.data.image)
+            shown = augmented(model, how)
+        tuned = spec.cut(shown, _with_new_head(model, encoder.params_for(seed), seed), seed)
         batches = example_batches(
             parts[0], vocabulary, batch_size=spec.rows, seed=seed, labels=labels(train), **rows
         )

@@ -88,7 +88,7 @@ def test_an_absent_or_damaged_image_is_named(encoder, tmp_path):
 
 @pytest.fixture(scope="module")
 def adapters(encoder):
-    lora = LoraSpec(epochs=12, rows=16, learning_rate=1e-2)
+    lora = LoraSpec(epochs=12, rows=16, learning_rate=1e-2, flips=(0.5, 0.5), crop=0.8)
     return {
         "probe": probe_adapter(encoder.features_for_seeds("mean"), "binary"),
         "knn": knn_adapter(encoder.features_for_seeds("mean"), "binary"),
