@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import spearmanr
 from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import NearestNeighbors
 
@@ -125,6 +126,16 @@ class ImageInterpreter:
         return order[:count].tolist()
 
     @functools.cached_property
+    def untrained(self) -> "ImageInterpreter | None":
+        """The same of the model with random parameters; None where these are the model's."""
+        if self.encoder.params is None:
+            return None
+        control = self.encoder.control()
+        return ImageInterpreter(
+            self.name, control, self.task, lambda: self.data, self.masks, self.seed, self.steps
+        )
+
+    @functools.cached_property
     def learned_from(self) -> Labelled:
         """Training items of the first fold, some drawn from the seed where there are many.
 
@@ -203,13 +214,25 @@ class ImageInterpreter:
         what, weights = self._read_out(image)
         maps = gradient_maps(self.encoder, image, weights, self.seed, self.steps)
         total = maps.values["integrated gradients"].sum()
+        control = ""
+        if self.untrained is not None:
+            _, other = self.untrained._read_out(image)
+            plain = gradient_maps(self.untrained.encoder, image, other, self.seed, steps=0)
+            rank = spearmanr(*(m.values["gradient"].ravel() for m in (maps, plain))).statistic
+            control = (
+                f" Rank correlation of the gradient's sizes with those of the untrained model: "
+                f"{rank:.2f}; near 1 they would show the network's build, not what it learned "
+                "(Adebayo et al. 2018)."
+            )
         return Made(
             "maps",
             f"Gradients of {short(picture)}{self._label(picture)}",
             f"Which pixels move a linear readout of {what} on the frozen features: the size of the "
             "gradient; gradient times input and integrated gradients against the model's mean "
             f"colour, where red raises the output. The last sum to {total:.4g}, "
-            f"{abs(maps.gap):.1g} from the difference of outputs." + self._outlined(picture),
+            f"{abs(maps.gap):.1g} from the difference of outputs."
+            + control
+            + self._outlined(picture),
             "attribution",
             self._arrays(maps, picture),
         )
@@ -219,7 +242,12 @@ class ImageInterpreter:
             return ""
         return " The mask is outlined in green."
 
-    def _pointing(self) -> Made:
+    def pointed(self) -> tuple[dict[str, list[float]], list[float]]:
+        """How far each map's highest place lies in the mask, and the masks' shares of images.
+
+        Raises:
+            UserError: no mask is of a test image.
+        """
         hits: dict[str, list[float]] = {}
         areas: list[float] = []
         tested = self.data.tested.texts
@@ -244,13 +272,20 @@ class ImageInterpreter:
                 f"--masks {self.masks}: no mask is named as a test image of {self.task.name}, such "
                 f"as {Picture(tested[0]).file.with_suffix('.png').name}, or all are empty"
             )
+        return hits, areas
+
+    def _pointing(self) -> Made:
+        hits, areas = self.pointed()
+        if self.untrained is not None:
+            hits |= {f"{n}, untrained": v for n, v in self.untrained.pointed()[0].items()}
         return Made(
             "pointing",
             f"Pointing game on {len(areas)} test images of {self.task.name}",
             "How often the place with the highest value lies in the mask (Zhang et al. 2018), with "
             "a 95 % interval; dashed: the mask's mean share of an image, which a place at random "
             "reaches. Of a patch, the share of it that lies in the mask counts; by patch, sizes "
-            "are added up over each.",
+            "are added up over each. Untrained: the same model with random parameters, which a map "
+            "must beat to show what was learned.",
             "share",
             {
                 "names": np.array(list(hits)),
