@@ -276,8 +276,13 @@ class ImageInterpreter:
 
     def _pointing(self) -> Made:
         hits, areas = self.pointed()
+        arrays = {
+            "names": np.array(list(hits)),
+            "hits": np.array(list(hits.values())),
+            "areas": np.array(areas),
+        }
         if self.untrained is not None:
-            hits |= {f"{n}, untrained": v for n, v in self.untrained.pointed()[0].items()}
+            arrays["untrained"] = np.array(list(self.untrained.pointed()[0].values()))
         return Made(
             "pointing",
             f"Pointing game on {len(areas)} test images of {self.task.name}",
@@ -287,11 +292,7 @@ class ImageInterpreter:
             "are added up over each. Untrained: the same model with random parameters, which a map "
             "must beat to show what was learned.",
             "share",
-            {
-                "names": np.array(list(hits)),
-                "hits": np.array(list(hits.values())),
-                "areas": np.array(areas),
-            },
+            arrays,
         )
 
     def _neighbours(self) -> Made:

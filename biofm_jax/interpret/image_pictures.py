@@ -49,7 +49,8 @@ def maps(found: Interpretation) -> Figure:
 
 
 def pointing(found: Interpretation) -> Figure:
-    """How often each method's highest place lies in the mask, beside the mask's share of images."""
+    """How often each method's highest place lies in the mask, beside the mask's share of images;
+    and the same of the untrained model, where there is one."""
     names, hits, areas = (found.arrays[name] for name in ("names", "hits", "areas"))
     shares, count = hits.mean(1), hits.shape[1]
     low, high = wilson(shares, count)
@@ -57,7 +58,10 @@ def pointing(found: Interpretation) -> Figure:
     axis = figure.subplots()
     places = np.arange(len(names))[::-1]
     errors = np.stack([shares - low, high - shares])
-    axis.barh(places, shares, xerr=errors, color="#1f5fa8", height=0.6, ecolor="#555555", capsize=2)
+    axis.barh(places, shares, xerr=errors, color="#1f5fa8", height=0.5, ecolor="#555555", capsize=2)
+    if "untrained" in found.arrays:
+        control = found.arrays["untrained"].mean(1)
+        axis.barh(places - 0.35, control, color="#9aa5b1", height=0.2, label="untrained")
     axis.axvline(areas.mean(), color=WRONG, linestyle="--", label="a place at random")
     axis.set_yticks(places, names)
     axis.set(xlim=(0, 1), xlabel=f"share of {count} images")
