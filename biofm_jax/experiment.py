@@ -209,6 +209,7 @@ def train(
             experiment=experiment.to_json(),
             title=workdir.name,
             show=show,
+            unit=experiment.data.counted,
         )
 
 

@@ -207,6 +207,7 @@ def _trained(spec, tables, train: Pairs, valid: Pairs, test: Pairs, seed, show) 
         base=base,
         title="pairs",
         show=show,
+        unit="drugs and targets",
         keep_best=choosing,
     )
     params = {**base.params, **(result.best if choosing else result.state.params)}

@@ -117,7 +117,7 @@ def _run(model, objective, batches, step: Step, workdir, title: str, **more) -> 
             loop=step.loop,
             workdir=workdir,
             title=title,
-            **more,
+            **{"unit": "words", **more},
         )
 
 
@@ -193,7 +193,9 @@ def pretrain_admet(
     )
     objective = Supervised("binary").build(AtomTokenizer().vocabulary)
     model = outcomes.model.build()
-    done = _run(model, objective, batches, step, workdir, "labels of molecules", show=show)
+    done = _run(
+        model, objective, batches, step, workdir, "labels of molecules", show=show, unit="atoms"
+    )
     return admet_part(jax.device_get(done.state.params))
 
 

@@ -166,6 +166,7 @@ def tuned_adapter(encoder: Encoder, spec: TuningSpec, kind: Kind, show: bool) ->
             base=tuned.base,
             title=f"tune {encoder.name}",
             show=show,
+            unit=encoder.data.unit,
             keep_best=choosing,
         )
         params = result.best if choosing else result.state.params

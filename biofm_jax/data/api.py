@@ -77,6 +77,11 @@ class DataSpec(abc.ABC):
         return None
 
     @property
+    def counted(self) -> str:
+        """What the trainer counts, in all views: `unit`, and what the other view is made of."""
+        return self.unit
+
+    @property
     def spare_rows(self) -> bool:
         """Whether a model may have more embeddings than there are tokens."""
         return False

@@ -42,6 +42,9 @@ class Batch:
         examples: (b, s) int32 record number of each packed example, -1 for an empty slot.
             Random numbers of a row (masks, dropout) are drawn from `examples[:, 0]`, so that
             they do not depend on how rows are spread over microbatches or devices.
+        contents: (b, s) int32 of a view of pairs, -1 for an empty slot: examples with the same
+            number are equal in this view, as the image of several captions or a caption of several
+            images is, and not told from one another. None: all records are taken as unlike.
         targets: token ids (b, t) or (b, k), or labels (b, s, k), as the objective says.
         weights: same shape as `targets`; 0 where there is no target.
         predict: (b, k) int32 token positions at which logits are wanted; None means all.
@@ -69,6 +72,7 @@ class Batch:
     coordinates: AnyArray | None = None
     images: AnyArray | None = None
     vectors: AnyArray | None = None
+    contents: Examples | None = None
 
     def replace(self, **changes) -> "Batch":
         """A copy with some fields changed."""

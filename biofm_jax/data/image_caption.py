@@ -24,7 +24,11 @@ CHUNK = 4096  # captions that are tokenized at a time
 
 @dataclasses.dataclass(frozen=True)
 class ImageCaptionData(ImageData):
-    """Images, and in `Batch.pair` the caption of each in the same row."""
+    """Images, and in `Batch.pair` the caption of each in the same row.
+
+    An image with several captions stands in a row for each. `Batch.contents` tells equal images and
+    equal captions, so that no caption of an image counts as one of another.
+    """
 
     path: str = ""
     """A CSV, TSV or JSON-lines file that names images and their captions, a folder with
@@ -39,6 +43,7 @@ class ImageCaptionData(ImageData):
     """How texts are written for that tokenizer; empty tells it by the vocabulary."""
 
     captions = True
+    counted = "images and tokens"
 
     def __post_init__(self):
         super().__post_init__()
@@ -75,7 +80,9 @@ class ImageCaptionData(ImageData):
 
     def shapes(self, rows: int, paired: bool = False) -> Batch:
         """The shapes of a batch of so many images and captions; both views always."""
-        return super().shapes(rows).replace(pair=batch_shapes(rows, self.pair_tokens, 1))
+        views = super().shapes(rows), batch_shapes(rows, self.pair_tokens, 1)
+        images, captions = (view.replace(contents=view.examples) for view in views)
+        return images.replace(pair=captions)
 
     def row_builder(self, store: PairStore, batch_size: int, seed: int) -> PairRows:
         """What builds batches of both views."""
@@ -102,8 +109,11 @@ class ImageCaptionData(ImageData):
                 f"{cut:,} of {len(captions):,} captions have over {self.pair_tokens} tokens and "
                 "keep their start; --data.pair-tokens takes more"
             )
+        hashes = (images.contents[images.image], captions.hashes)
+        contents = np.stack([np.unique(each, return_inverse=True)[1] for each in hashes])
         # The side of a record goes by its image.
-        return PairStore(images, dataclasses.replace(captions, hashes=images.hashes))
+        captions = dataclasses.replace(captions, hashes=images.hashes)
+        return PairStore(images, captions, contents.astype(np.int32))
 
 
 @dataclasses.dataclass(frozen=True)

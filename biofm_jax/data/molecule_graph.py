@@ -84,6 +84,8 @@ class MoleculeGraphData(MoleculeData):
     max_tokens: int = 256
     """Atoms of a row (t). A molecule cannot be cut: the largest must fit."""
 
+    unit = "atoms"
+
     def __post_init__(self):
         super().__post_init__()
         if self.views or self.tokenizer_path:

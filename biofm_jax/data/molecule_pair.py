@@ -25,6 +25,8 @@ class MoleculePairData(MoleculeGraphData):
     twice the atoms of a row neither view fills it much sooner than the other. A longer SMILES takes
     part as a random window."""
 
+    counted = "atoms and tokens"
+
     def __post_init__(self):
         super().__post_init__()
         if self.pair_tokens < 1:

@@ -17,6 +17,8 @@ class PairStore:
     Attributes:
         first: becomes the batch.
         second: becomes its `pair`.
+        contents: (2, records) int32, for each view numbers that are the same where it is; None:
+            `Batch.contents` is not told.
 
     Raises:
         ValueError: the records differ, or a store has several views of its own.
@@ -24,6 +26,7 @@ class PairStore:
 
     first: TokenStore
     second: TokenStore
+    contents: np.ndarray | None = None
 
     views = 1
 
@@ -115,4 +118,10 @@ class PairRows:
 
     def batch(self, rows: list[list[int]]) -> Batch:
         """As `RowBuilder.batch`, both views."""
-        return self.first.batch(rows).replace(pair=self.second.batch(rows))
+        views = [view.batch(rows) for view in (self.first, self.second)]
+        if self.store.contents is not None:
+            views = [
+                view.replace(contents=np.where(view.examples < 0, -1, numbers[view.examples]))
+                for view, numbers in zip(views, self.store.contents, strict=True)
+            ]
+        return views[0].replace(pair=views[1])

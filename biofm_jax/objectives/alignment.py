@@ -48,12 +48,11 @@ class Alignment(ObjectiveSpec):
         def compare(embeddings, batch: Batch, state) -> Loss:
             first, second = (x.reshape(-1, x.shape[-1]) for x in embeddings[:2])
             scale = jnp.exp(_capped(jnp.mean(embeddings[2])))
-            examples = batch.examples.reshape(-1)
             similarity = first @ second.T * scale
             if self.form == "softmax":
-                loss = softmax_loss(similarity, examples, state)
+                loss = softmax_loss(similarity, batch, state)
             else:
-                loss = sigmoid_loss(similarity + jnp.mean(embeddings[3]), examples, state)
+                loss = sigmoid_loss(similarity + jnp.mean(embeddings[3]), batch, state)
             return dataclasses.replace(
                 loss, metrics=loss.metrics | {"temperature": loss.weight / scale}
             )

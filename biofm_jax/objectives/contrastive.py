@@ -52,13 +52,12 @@ class Contrastive(ObjectiveSpec):
 
         def compare(embeddings, batch: Batch, state) -> Loss:
             first, second = (x.reshape(-1, x.shape[-1]) for x in embeddings)
-            examples = batch.examples.reshape(-1)
             # Of n slots on c devices each makes n/c rows: 2 * n/c * n * d FLOPs, and as many for
             # each gradient. With as many rows a device they grow with c, as its pairs do.
             similarity = first @ second.T / self.temperature
             if self.form == "softmax":
-                return softmax_loss(similarity, examples, state)
-            return sigmoid_loss(similarity + self.bias, examples, state)
+                return softmax_loss(similarity, batch, state)
+            return sigmoid_loss(similarity + self.bias, batch, state)
 
         def loss(apply, params, state, batch: Batch, rng) -> Loss:
             return compare(embed(apply, params, batch, rng), batch, state)
@@ -69,7 +68,7 @@ class Contrastive(ObjectiveSpec):
 def _numbered(view: Batch, number: int) -> Batch:
     """A view as rows of their own: keys of dropout go by the numbers of records."""
     examples = jnp.where(view.examples < 0, view.examples, 2 * view.examples + number)
-    return view.replace(examples=examples, pair=None)
+    return view.replace(examples=examples, pair=None, contents=None)
 
 
 def _interleaved(first, second):
@@ -88,23 +87,31 @@ def unit(outputs):
     return vectors * jax.lax.rsqrt(jnp.sum(vectors**2, axis=-1, keepdims=True) + 1e-12)
 
 
-def _pairs(examples):
+def _pairs(batch: Batch):
     """Masks of the (n, n) pairs of slots: valid rows (n,), positives, usable negatives."""
-    valid = examples >= 0
-    same = examples[:, None] == examples[None, :]
-    diagonal = jnp.eye(examples.shape[0], dtype=bool)
-    # A record that stands twice in the batch is not a negative of itself.
-    negative = valid[:, None] & valid[None, :] & ~same
+    valid = batch.examples.reshape(-1) >= 0
+    diagonal = jnp.eye(valid.shape[0], dtype=bool)
+    negative = valid[:, None] & valid[None, :]
+    # A record that stands twice in the batch is not a negative of itself, nor is another caption
+    # of an image one of its own.
+    views = (batch, batch.pair)
+    for numbers in (batch.examples, *(view.contents for view in views if view is not None)):
+        if numbers is not None:
+            numbers = numbers.reshape(-1)
+            negative &= numbers[:, None] != numbers[None, :]
     return valid.astype(jnp.float32), diagonal, negative
 
 
-def softmax_loss(similarity, examples, state) -> Loss:
-    """Symmetric InfoNCE of (n, n) similarities over a temperature; (n,) examples, -1 = none."""
-    valid, diagonal, negative = _pairs(examples)
+def softmax_loss(similarity, batch: Batch, state) -> Loss:
+    """Symmetric InfoNCE of (n, n) similarities over a temperature, of the n slots of a batch.
+
+    Pairs that are equal in a view (`Batch.contents`) are left out of the negatives.
+    """
+    valid, diagonal, negative = _pairs(batch)
     logits = jnp.where(diagonal | negative, similarity, -jnp.inf)
     positive = jnp.diagonal(similarity)
     nats = [jax.nn.logsumexp(logits, axis=axis) - positive for axis in (1, 0)]
-    hits = (jnp.argmax(logits, axis=1) == jnp.arange(len(examples))).astype(jnp.float32)
+    hits = (jnp.argmax(logits, axis=1) == jnp.arange(len(valid))).astype(jnp.float32)
     return Loss(
         total=jnp.sum(valid * (nats[0] + nats[1])) / 2,
         weight=jnp.sum(valid),
@@ -113,13 +120,13 @@ def softmax_loss(similarity, examples, state) -> Loss:
     )
 
 
-def sigmoid_loss(logits, examples, state) -> Loss:
-    """SigLIP's loss of (n, n) logits; (n,) examples, -1 = none."""
-    valid, diagonal, negative = _pairs(examples)
+def sigmoid_loss(logits, batch: Batch, state) -> Loss:
+    """SigLIP's loss of (n, n) logits of the n slots of a batch; negatives as of `softmax_loss`."""
+    valid, diagonal, negative = _pairs(batch)
     nats = jnp.where(diagonal, jax.nn.softplus(-logits), jax.nn.softplus(logits))
     used = (diagonal & (valid[:, None] > 0)) | negative
     ranked = jnp.where(diagonal | negative, logits, -jnp.inf)
-    hits = (jnp.argmax(ranked, axis=1) == jnp.arange(len(examples))).astype(jnp.float32)
+    hits = (jnp.argmax(ranked, axis=1) == jnp.arange(len(valid))).astype(jnp.float32)
     return Loss(
         total=jnp.sum(jnp.where(used, nats, 0.0)),
         weight=jnp.sum(valid),

@@ -82,7 +82,7 @@ class LocalAlignment(ObjectiveSpec):
             similarity = self.local * local_similarity(
                 regions, words, spoken, attention=self.attention, sharpness=self.words
             )
-            of_words = softmax_loss(similarity, batch.examples[:, 0], state)
+            of_words = softmax_loss(similarity, batch, state)
             return dataclasses.replace(
                 of_whole,
                 total=of_whole.total + of_words.total,

@@ -86,18 +86,22 @@ def plot_curve(rows: list[dict], path: Path) -> None:
 
 
 class ProgressBar:
-    """Step, loss, tokens/s and time left: a bar on a terminal, a line now and then elsewhere.
+    """Step, loss, speed and time left: a bar on a terminal, a line now and then elsewhere.
 
     Args:
         title: what runs.
         steps: steps of the whole run.
         start: steps already done.
         show: False prints nothing.
+        unit: what is counted, such as tokens.
     """
 
     SECONDS_BETWEEN_LINES = 15.0
 
-    def __init__(self, title: str, steps: int, start: int = 0, show: bool = True):
+    def __init__(
+        self, title: str, steps: int, start: int = 0, show: bool = True, unit: str = "tokens"
+    ):
+        self._unit = unit
         self._console = Console(stderr=True)
         self._bar = show and self._console.is_terminal
         self._lines = show and not self._bar
@@ -125,9 +129,9 @@ class ProgressBar:
         """Move to a step."""
         self._progress.update(self._task, completed=step)
 
-    def note(self, step: int, loss: float, tokens_per_second: float) -> None:
+    def note(self, step: int, loss: float, rate: float) -> None:
         """Show the newest figures."""
-        text = f"loss {loss:.4f}  {tokens_per_second:,.0f} tokens/s"
+        text = f"loss {loss:.4f}  {rate:,.0f} {self._unit}/s"
         self._progress.update(self._task, note=text)
         now = time.monotonic()
         last = step == self._steps

@@ -118,6 +118,7 @@ def fit(
     title: str = "train",
     show: bool = True,
     keep_best: bool = False,
+    unit: str = "tokens",
 ) -> Fit:
     """Train, or go on training where `workdir` holds a checkpoint.
 
@@ -138,6 +139,7 @@ def fit(
         title: shown beside the progress bar.
         show: whether to show progress.
         keep_best: keep a copy of the parameters with the lowest held-out loss.
+        unit: what a token of a batch is, as the progress shows it.
 
     Returns:
         The final state and the log.
@@ -172,7 +174,7 @@ def fit(
         try:
             resumed = run.start(params)
             run.log = RunLog(workdir if hosts.is_first() else None, run.step)
-            run.train(ProgressBar(title, loop.steps, run.step, show and hosts.is_first()))
+            run.train(ProgressBar(title, loop.steps, run.step, show and hosts.is_first(), unit))
         except BaseException as error:
             if not isinstance(error, Stopped):
                 hosts.failing(error)  # before `close`, which waits for a save of all of them

@@ -40,7 +40,7 @@ def batch_shardings(mesh, batch):
     """Shardings of a batch: rows over data and fsdp, the tokens of a row over context."""
 
     def sharding(path, leaf):
-        per_token = leaf.ndim == 2 and path[-1].name != "examples"
+        per_token = leaf.ndim == 2 and path[-1].name not in ("examples", "contents")
         names = ("batch", "tokens" if per_token else None) + (None,) * leaf.ndim
         return NamedSharding(mesh, layout(mesh, ACTIVATIONS, names[: leaf.ndim], leaf.shape))
 

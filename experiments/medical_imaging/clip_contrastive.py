@@ -10,10 +10,11 @@ CheXzero (Tiu et al. 2022, doi 10.1038/s41551-022-00936-9) to chest X-rays and B
 al. 2023, arXiv:2303.00915) to figures of PubMed Central. They start from pretrained towers, this
 from nothing, or with `--start models/biomedclip` from an import. It reads VQA-RAD (Lau et al. 2018,
 doi 10.1038/sdata.2018.251, CC0): a question and its answer are a caption of the image, ten an
-image. One row of the published file is not UTF-8, hence the tolerance. A fifth of the images is
-held out, whole (`columns.group`), and none of the official test questions is read; all of their
-images are in training questions, too. Captions are bytes; `--data.tokenizer-path FOLDER` takes a
-published tokenizer (and `--model.second.vocabulary` its size).
+image. Captions of one image, and images with one caption, are no negatives of each other. One row
+of the published file is not UTF-8, hence the tolerance. A fifth of the images is held out, whole
+(`columns.group`), and none of the official test questions is read; all of their images are in
+training questions, too. Captions are bytes; `--data.tokenizer-path FOLDER` takes a published
+tokenizer (and `--model.second.vocabulary` its size).
 
 The model is of a size for two cores; `base` has ViT-B/16 and CLIP's text tower (86 and 38 million
 parameters) at 224 pixels, for data of that size.

@@ -1,5 +1,6 @@
 import json
 
+import jax
 import numpy as np
 import pytest
 from toy_images import gradient, save
@@ -35,8 +36,8 @@ def test_image_and_caption_of_a_row_belong_together(path):
     store = spec.open()
     assert len(store) == 10 and store.first.pixels.shape == (5, 6, 6, 3)
     batch = next(spec.batches(store, batch_size=12, seed=0, epochs=1))
-    shapes = spec.shapes(12)
-    assert batch.images.shape == shapes.images.shape and batch.pair.tokens.shape == (12, 24)
+    told = jax.tree.map(lambda leaf: (leaf.shape, np.dtype(leaf.dtype)), (batch, spec.shapes(12)))
+    assert told[0] == told[1] and batch.pair.tokens.shape == (12, 24)
     seen = []
     for row, record in enumerate(batch.examples[:, 0]):
         if record < 0:
@@ -52,6 +53,23 @@ def test_image_and_caption_of_a_row_belong_together(path):
         seen.append(int(record))
     assert sorted(seen) == list(range(10))
     np.testing.assert_array_equal(batch.examples, batch.pair.examples)
+
+
+def test_equal_images_and_equal_captions_are_told(path):
+    rows = ["image,text", "0.png,lung", "1.png,heart", "0.png,rib", "2.png,lung", "copy.png,skin"]
+    save(path / "images" / "copy.png", gradient(6, 6, seed=1))  # the pixels of another file
+    (path / "some.csv").write_text("\n".join(rows))
+    spec = data(path / "some.csv")
+    batch = next(spec.batches(spec.open(), batch_size=8, seed=3, epochs=1))
+    record = batch.examples[:, 0]
+    assert sorted(record) == [-1, -1, -1, 0, 1, 2, 3, 4]
+    for view, equal in ((batch, {0: 0, 2: 0, 1: 1, 4: 1, 3: 3}),
+                        (batch.pair, {0: 0, 3: 0, 1: 1, 2: 2, 4: 4})):  # fmt: skip
+        numbers = view.contents[:, 0]
+        assert (numbers[record < 0] == -1).all() and (numbers[record >= 0] >= 0).all()
+        for i in np.flatnonzero(record >= 0):
+            for j in np.flatnonzero(record >= 0):
+                assert (numbers[i] == numbers[j]) == (equal[record[i]] == equal[record[j]])
 
 
 def test_captions_that_lose_their_end_are_counted(path, caplog):
@@ -77,6 +95,7 @@ def test_captions_of_one_image_stay_on_one_side_and_an_order_goes_on(path):
     for expected, found in zip(whole[1:], resumed, strict=True):
         np.testing.assert_array_equal(expected.pair.tokens, found.pair.tokens)
         np.testing.assert_array_equal(expected.images, found.images)
+        np.testing.assert_array_equal(expected.contents, found.contents)
 
 
 def test_blank_and_endless_captions_are_named(path):

@@ -52,8 +52,11 @@ def store() -> PairStore:
     """Graphs of 1 to 11 atoms, and for each a text of up to three letters an atom."""
     graphs, rng = toy_graphs(40, seed=2), np.random.default_rng(0)
     texts = [rng.integers(4, 24, rng.integers(1, 3 * len(graph) + 1)) for graph in graphs]
+    contents = np.stack([np.arange(40) // 2, np.arange(40) % 30])  # some equal in a view
     return PairStore(
-        GraphStore.from_examples(graphs, ATOMS), TokenStore.from_arrays(texts, LETTERS)
+        GraphStore.from_examples(graphs, ATOMS),
+        TokenStore.from_arrays(texts, LETTERS),
+        contents.astype(np.int32),
     )
 
 
@@ -149,7 +152,7 @@ def test_the_loss_is_that_of_one_model_at_the_same_temperature():
     out = apply(params(), batch)
     both = [np.asarray(o.logits).reshape(-1, 8) for o in (out, out.pair)]
     one, two = (x / np.sqrt((x**2).sum(-1, keepdims=True) + 1e-12) for x in both)
-    want = softmax_loss(jnp.asarray(one @ two.T / 0.07), batch.examples.reshape(-1), {})
+    want = softmax_loss(jnp.asarray(one @ two.T / 0.07), batch, {})
     np.testing.assert_allclose(found.total, want.total, rtol=1e-5)
     assert found.weight == (batch.examples >= 0).sum()
     np.testing.assert_allclose(found.metrics["temperature"] / found.weight, 0.07, rtol=1e-5)

@@ -19,10 +19,11 @@ def views(seed=0, shape=(3, 3, 8)):
     return first, first + 0.5 * rng.normal(size=shape).astype(np.float32)
 
 
-def batch_of(examples=EXAMPLES) -> Batch:
+def batch_of(examples=EXAMPLES, contents=(None, None)) -> Batch:
     row = np.zeros((len(examples), 4), np.int32)
     view = Batch(row, row, row, examples)
-    return view.replace(pair=view.replace(tokens=row + 1))
+    second = view.replace(tokens=row + 1, contents=contents[1])
+    return view.replace(contents=contents[0], pair=second)
 
 
 def of_views(batch, first, second):
@@ -33,7 +34,7 @@ def of_views(batch, first, second):
     return jnp.stack([first, second], axis=1).reshape(-1, *first.shape[1:])
 
 
-def loss_of(objective, first, second, examples=EXAMPLES):
+def loss_of(objective, first, second, examples=EXAMPLES, contents=(None, None)):
     """The loss where the model's projections are given; the second view has tokens of 1."""
 
     def apply(params, batch, rngs):
@@ -41,7 +42,7 @@ def loss_of(objective, first, second, examples=EXAMPLES):
 
     def total(params):
         loss = objective.build(VOCABULARY).loss(
-            apply, params, {}, batch_of(examples), jax.random.key(0)
+            apply, params, {}, batch_of(examples, contents), jax.random.key(0)
         )
         return loss.total, loss
 
@@ -131,6 +132,36 @@ def test_a_record_twice_in_the_batch_is_no_negative_of_itself():
     assert distinct.total > twice.total
     total, _ = plain_softmax(first, second, apart, 0.1)
     np.testing.assert_allclose(distinct.total, total, rtol=1e-5)
+
+
+IMAGES = np.array([[7, 7, -1], [9, 5, 5], [9, -1, 4]], np.int32)  # 0 and 1, and 2 and 4, share one
+WORDS = np.array([[0, 1, -1], [2, 0, 0], [3, -1, 5]], np.int32)  # 0 and 3 have the same
+
+
+@pytest.mark.parametrize("form", ["softmax", "sigmoid"])
+def test_captions_of_one_image_and_images_of_one_caption_are_no_negatives(form):
+    first, second = views()
+    objective = Contrastive(form, temperature=0.2, bias=-3.0)
+    alone = loss_of(objective, first, second)[0]
+    images = loss_of(objective, first, second, contents=(IMAGES, None))[0]
+    both, pulls = loss_of(objective, first, second, contents=(IMAGES, WORDS))
+    assert both.total < images.total < alone.total and both.weight == alone.weight == 7
+    # Plain loops, with every pair that is equal in a view left out.
+    same = np.eye(9, dtype=bool)
+    for numbers in (EXAMPLES, IMAGES, WORDS):
+        same |= numbers.reshape(-1, 1) == numbers.reshape(1, -1)
+    a, b = (unit(x).reshape(9, -1) for x in (first, second))
+    there, total = np.flatnonzero(EXAMPLES.reshape(-1) >= 0), 0.0
+    for i in there:
+        rivals = [j for j in there if not same[i, j]]
+        for query, keys in ((a, b), (b, a)):
+            logits = np.array([query[i] @ keys[j] for j in (i, *rivals)]) / 0.2
+            if form == "softmax":
+                total += (np.log(np.exp(logits).sum()) - logits[0]) / 2
+            else:  # each pair once from either side
+                total += np.log1p(np.exp((logits - 3) * np.r_[-1, np.ones(len(rivals))])).sum() / 2
+    np.testing.assert_allclose(both.total, total, rtol=1e-5)
+    assert all(np.isfinite(pull).all() for pull in pulls)
 
 
 def test_accuracy_counts_pairs_that_find_each_other():

@@ -106,7 +106,8 @@ def test_regions_are_patches_in_the_shared_space_and_the_loss_is_of_both():
         [[slow(np.asarray(r), np.asarray(w)[np.asarray(s) > 0], 4.0, 5.0)
           for w, s in zip(words[:6], spoken[:6])] for r in out.hidden[:6]]
     )  # fmt: skip
-    local = softmax_loss(jnp.asarray(similarity), batch.examples[:6, 0], {})
+    six = jax.tree.map(lambda x: x[:6], batch)
+    local = softmax_loss(jnp.asarray(similarity), six, {})
     assert found.weight == 6
     np.testing.assert_allclose(found.total, whole.total + local.total, rtol=1e-4)
     np.testing.assert_allclose(found.metrics["local_accuracy"], local.metrics["accuracy"])

@@ -75,6 +75,12 @@ def test_the_loss_falls_and_every_due_step_is_logged(finished):
     assert list((workdir / "tensorboard").iterdir())
 
 
+def test_the_progress_tells_what_is_counted(capsys):
+    bar = ProgressBar("vit", 10, unit="images")
+    bar.note(10, 0.5, 1234.4)
+    assert "vit: step 10/10  loss 0.5000  1,234 images/s" in capsys.readouterr().err
+
+
 def test_the_held_out_loss_is_logged_and_the_best_parameters_kept(finished):
     _, result = finished
     held = {row["step"]: row["validation_loss"] for row in result.rows if "validation_loss" in row}

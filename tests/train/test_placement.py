@@ -113,8 +113,10 @@ def test_rows_that_a_torus_scatters_are_found():
 def test_a_batch_is_cut_by_rows_and_tokens():
     mesh = MeshSpec(data=2, context=4).build()
     batch = batch_for("masked")
+    batch = batch.replace(contents=batch.examples)
     placed = to_devices(mesh, batch)
     assert placed.tokens.addressable_shards[0].data.shape == (8, 8)
     assert placed.examples.addressable_shards[0].data.shape == (8, 4)
+    assert placed.contents.addressable_shards[0].data.shape == (8, 4)
     assert placed.tokens.sharding == batch_shardings(mesh, batch).tokens
     np.testing.assert_array_equal(placed.tokens, batch.tokens)
