@@ -6,8 +6,10 @@ import numpy as np
 
 from biofm_jax.data.batch import Batch
 from biofm_jax.data.notes import ByteTokenizer
+from biofm_jax.models.captioner import CaptionerSpec
 from biofm_jax.models.dual_encoder import DualEncoderSpec, SharedSpace
-from biofm_jax.models.heads import ProjectionHead
+from biofm_jax.models.heads import LanguageHead, ProjectionHead
+from biofm_jax.models.positions import NoPositions
 from biofm_jax.models.transformer import TransformerSpec
 from biofm_jax.models.vision import VisionSpec
 
@@ -30,6 +32,22 @@ TEXT = TransformerSpec(
     init_std=0.3,
 )
 TOWERS = DualEncoderSpec(first=IMAGE, second=TEXT, head=SharedSpace(0.1))
+CAPTIONER = CaptionerSpec(
+    first=TOWERS.first,
+    second=dataclasses.replace(TOWERS.second, causal=True, pooling="last"),
+    head=TOWERS.head,
+    decoder=TransformerSpec(
+        vocabulary=VOCABULARY.size,
+        layers=1,
+        width=24,
+        heads=2,
+        causal=True,
+        positions=NoPositions(),
+        head=LanguageHead(transform=False, bias=False),
+        init_std=0.3,
+    ),
+    queries=3,
+)
 
 
 def captioned(texts=TEXTS, rows: int = 0, seed: int = 0) -> Batch:

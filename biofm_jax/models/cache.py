@@ -17,7 +17,6 @@ from biofm_jax.errors import UserError
 from biofm_jax.models.api import Model
 from biofm_jax.models.attention_cached import Cache
 from biofm_jax.models.cross_attention import Source
-from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.heads import LanguageHead
 from biofm_jax.models.positions import Learned
 
@@ -65,8 +64,8 @@ def prefill(
         tokens: (b, t) int32 prompts from column 0 on; what stands behind them is not seen.
         lengths: (b,) int32 tokens of each prompt, at least 1.
         size: tokens that a row shall have room for, at least t.
-        source: of an encoder-decoder, the encoder's input, one example a row; the encoder runs
-            here and not again.
+        source: of an encoder-decoder, the encoder's input, one example a row, and of a captioner
+            the images; the encoder runs here and not again.
 
     Returns:
         The cache, and (b, 1, v) float32 logits of each row's next token.
@@ -82,8 +81,10 @@ def prefill(
     room = [(0, 0), (0, 0), (0, 0), (0, size - tokens.shape[1]), (0, 0)]
     keys, values = (jnp.pad(each.swapaxes(2, 3), room) for each in out.keys_values)
     read = None
-    if isinstance(model.spec, EncoderDecoderSpec):
-        read = Source(source.segment_ids, keys_values=out.source_keys_values)
+    if model.spec.reads_source:
+        shape = out.source_keys_values[0].shape[1:3]  # of an image more than one vector is read
+        segments = jnp.broadcast_to(source.segment_ids, shape)
+        read = Source(segments, keys_values=out.source_keys_values)
     return Cache(keys, values, lengths, read), out.logits
 
 
@@ -136,9 +137,10 @@ def cache_bytes(spec, rows: int, size: int, source: int = 0) -> int:
 
     Of an encoder-decoder, beside what its decoder keeps of `source` tokens of each row.
     """
-    stack = spec.decoder if isinstance(spec, EncoderDecoderSpec) else spec
-    numbers = 2 * stack.layers * rows * (size + source) * stack.key_heads * stack.head_size
-    return numbers * spec.compute_dtype.itemsize
+    stacks = spec.writers()
+    tokens = [size] * (len(stacks) - 1) + [size + source]
+    numbers = (s.layers * t * s.key_heads * s.head_size for s, t in zip(stacks, tokens))
+    return 2 * rows * sum(numbers) * spec.compute_dtype.itemsize
 
 
 def stored(spec, params: PyTree) -> PyTree:

@@ -2,13 +2,16 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from biofm_jax.array_types import Hidden, PyTree, Tokens
+from biofm_jax.data.batch import Batch
 from biofm_jax.errors import UserError
-from biofm_jax.models.api import Model, gather
+from biofm_jax.models.api import Model, Outputs, gather
 from biofm_jax.models.cross_attention import BACKENDS, Source
 from biofm_jax.models.dual_encoder import DualEncoderSpec
 from biofm_jax.models.flops import cross_flops
@@ -75,12 +78,9 @@ class CaptionerSpec(DualEncoderSpec):
             UserError: as `DualEncoderSpec.build`; stacks that do not go together.
         """
         check_captioner(self)
-        towers, pooling = super().build(), QueryPooling(self.decoder, self.queries)
+        towers = super().build()
         self.decoder.build()
-        boxes = functools.partial(_boxed, pooling, self.first.width)
-        of_pooling = jax.tree.map(
-            lambda box: box.names, jax.eval_shape(boxes, jax.random.key(0)), is_leaf=_is_box
-        )
+        boxes, of_pooling = _boxes(self), _pooling_axes(self)
 
         def init(rng, batch):
             """Float32 parameters; of `batch` nothing is read, all shapes are in the specs."""
@@ -92,19 +92,14 @@ class CaptionerSpec(DualEncoderSpec):
 
         def apply(params, batch, *, rngs=None, train=False, **options):
             out = towers.apply(_towers_of(params), batch, rngs=rngs, train=train, **options)
-            rows = out.hidden.shape[0]
-            segments = batch.segment_ids[:, :1]
-            seen = Source(jnp.broadcast_to(segments, out.hidden.shape[:2]), out.hidden)
-            queries = gather(params["pooling"], of_pooling, self.compute_dtype)
-            read = pooling.apply({"params": queries}, seen)
-            written = apply_stack(
-                self.decoder,
-                {**params["decoder"], "embed": {"tokens": params["second"]["embed"]["tokens"]}},
+            written = write(
+                self,
+                params,
                 batch.pair,
+                out.pair.hidden,
+                read_image(self, params, batch.segment_ids, out.hidden),
                 rngs=None if rngs is None else jax.random.fold_in(rngs, 2),
                 train=train,
-                embedded=out.pair.hidden,
-                source=Source(jnp.broadcast_to(segments, (rows, self.queries)), read),
             )
             return dataclasses.replace(out, caption=written.logits)
 
@@ -117,14 +112,55 @@ class CaptionerSpec(DualEncoderSpec):
         return Model(init, apply, axes, self)
 
 
-def _is_box(x) -> bool:
-    return isinstance(x, nn.meta.AxisMetadata)
+def read_image(spec: CaptionerSpec, params: PyTree, segment_ids: Tokens, hidden: Hidden) -> Source:
+    """What the decoder reads of images.
+
+    Args:
+        spec: the model's spec.
+        params: its parameters.
+        segment_ids: (b, 1) int32 1, or 0 in an empty row.
+        hidden: (b, u, e) what the tower of images made of them.
+
+    Returns:
+        Hidden states (b, q, d) of its queries.
+    """
+    rows, pooling = hidden.shape[0], QueryPooling(spec.decoder, spec.queries)
+    seen = Source(jnp.broadcast_to(segment_ids, hidden.shape[:2]), hidden)
+    queries = gather(params["pooling"], _pooling_axes(spec), spec.compute_dtype)
+    read = pooling.apply({"params": queries}, seen)
+    return Source(jnp.broadcast_to(segment_ids, (rows, spec.queries)), read)
 
 
-def _boxed(pooling: QueryPooling, width: int, rng: jax.Array):
-    """The parameters of the pooling of vectors of some width, with the names of their axes."""
-    row = jnp.zeros((1, 1), jnp.int32)
-    return pooling.init(rng, Source(row, jnp.zeros((1, 1, width))))["params"]
+def write(
+    spec: CaptionerSpec, params: PyTree, batch: Batch, embedded: Hidden, source: Source, **options
+) -> Outputs:
+    """Run the decoder.
+
+    Args:
+        spec: the model's spec.
+        params: its parameters.
+        batch: of captions.
+        embedded: (b, t, d) what the tower of texts made of them.
+        source: of `read_image`.
+        **options: of `apply_stack`.
+    """
+    decoder = {**params["decoder"], "embed": {"tokens": params["second"]["embed"]["tokens"]}}
+    return apply_stack(spec.decoder, decoder, batch, embedded=embedded, source=source, **options)
+
+
+def _boxes(spec: CaptionerSpec) -> Callable:
+    """Key -> the parameters of the pooling, with the names of their axes."""
+    pooling, row = QueryPooling(spec.decoder, spec.queries), jnp.zeros((1, 1), jnp.int32)
+    hidden = jnp.zeros((1, 1, spec.first.width))
+    return lambda rng: pooling.init(rng, Source(row, hidden))["params"]
+
+
+@functools.lru_cache
+def _pooling_axes(spec: CaptionerSpec) -> PyTree:
+    boxed = jax.eval_shape(_boxes(spec), jax.random.key(0))
+    return jax.tree.map(
+        lambda box: box.names, boxed, is_leaf=lambda x: isinstance(x, nn.meta.AxisMetadata)
+    )
 
 
 def _towers_of(params):

@@ -36,6 +36,7 @@ class EncoderDecoderSpec(ModelSpec):
         default_factory=lambda: TransformerSpec(causal=True)
     )
 
+    reads_source = True
     writer = "model.decoder"
     vocabulary_paths = ("model.encoder.vocabulary", "model.decoder.vocabulary")
 
@@ -90,6 +91,10 @@ class EncoderDecoderSpec(ModelSpec):
     def stacks(self):
         """See `ModelSpec`."""
         return {"encoder": self.encoder, "decoder": self.decoder}
+
+    def writers(self):
+        """See `ModelSpec`: the decoder."""
+        return (self.decoder,)
 
     def train_flops(self, attended, predicted=0.0, pooled=0.0) -> float:
         """See `ModelSpec`: for a token that is read and one that is written.

@@ -23,6 +23,7 @@ class ModelSpec:
         causal: whether tokens see only what is behind them.
         dtype: of the computation.
         head_size: width of a head of attention; None where there is none.
+        reads_source: whether it writes behind a `Batch.source`, which its encoder reads.
     """
 
     writer: ClassVar[str] = "model"
@@ -31,6 +32,7 @@ class ModelSpec:
     causal: bool = False
     dtype: str = "float32"
     head_size: int | None = None
+    reads_source: ClassVar[bool] = False
 
     def build(self) -> Model:
         """The model's pure functions."""
@@ -68,6 +70,10 @@ class ModelSpec:
     def stacks(self) -> Mapping[str, "ModelSpec"]:
         """The models it is made of, by the names of its fields; empty where it is one itself."""
         return {}
+
+    def writers(self) -> tuple["ModelSpec", ...]:
+        """The stacks that new tokens go through, one behind the other; the last reads a source."""
+        return (self,)
 
     def rows(self, batch: Batch) -> Batch:
         """The batch whose tokens the hidden states are of; another one where images become rows."""

@@ -8,32 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from toy_batches import FAST_COMPILE
+from toy_captions import CAPTIONER as SPEC
 from toy_captions import TEXTS, TOWERS, VOCABULARY, captioned
 
 from biofm_jax.errors import UserError
-from biofm_jax.models.captioner import CaptionerSpec
-from biofm_jax.models.heads import LanguageHead
-from biofm_jax.models.positions import Learned, NoPositions
-from biofm_jax.models.transformer import TransformerSpec
+from biofm_jax.models.positions import Learned
 from biofm_jax.objectives.alignment import Alignment
 from biofm_jax.objectives.captioning import ContrastiveCaptioning
-
-SPEC = CaptionerSpec(
-    first=TOWERS.first,
-    second=dataclasses.replace(TOWERS.second, causal=True, pooling="last"),
-    head=TOWERS.head,
-    decoder=TransformerSpec(
-        vocabulary=VOCABULARY.size,
-        layers=1,
-        width=24,
-        heads=2,
-        causal=True,
-        positions=NoPositions(),
-        head=LanguageHead(transform=False, bias=False),
-        init_std=0.3,
-    ),
-    queries=3,
-)
 
 
 @functools.cache
