@@ -13,14 +13,13 @@ import numpy as np
 import tyro
 
 from biofm_jax.adapt.beam import Beams
+from biofm_jax.adapt.captions import caption_writer
 from biofm_jax.adapt.encoder import Encoder
 from biofm_jax.adapt.generate import ROWS, Generated, generate
 from biofm_jax.adapt.generated_files import PartFile, changed_settings, check_ending, render
-from biofm_jax.adapt.prompts import read_prompts, read_sources, rules
-from biofm_jax.data.bad_records import BadRecords
+from biofm_jax.adapt.prompts import rules
 from biofm_jax.data.molecule_conditions import ConditionedSmiles
 from biofm_jax.data.progress import told
-from biofm_jax.data.readers import read_records
 from biofm_jax.errors import UserError
 from biofm_jax.evaluate.provenance import provenance
 from biofm_jax.evaluate.validity import judge
@@ -32,8 +31,9 @@ from biofm_jax.evaluate.validity_conditions import (
 )
 from biofm_jax.experiment import load_encoder
 from biofm_jax.files import write_whole
+from biofm_jax.generation_inputs import hash_of, read_inputs
 from biofm_jax.models.cache import cache_bytes, check_decoder
-from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
+from biofm_jax.models.captioner import CaptionerSpec
 from biofm_jax.specs import encode
 
 SEQUENCES = 100
@@ -47,7 +47,8 @@ log = logging.getLogger("biofm_jax")
 class Generate:
     """Sample new sequences from a model that NextToken trained, or search for the likeliest.
 
-    An encoder-decoder (T5) writes from sources: one sequence of each, or --n of them.
+    An encoder-decoder (T5) writes from sources, a captioner (CoCa) from images: one sequence of
+    each, or --n of them.
 
     Killed and started again with the same options, it goes on; the result is the same. OUT gets
     a column text with the whole sequence, the model's log_likelihood of the new tokens in nats,
@@ -65,6 +66,8 @@ class Generate:
         source: what an encoder-decoder reads, one or more texts. Special tokens are written as the
             tokenizer has them, such as MKT<mask>YI.
         sources: a file of such texts, as `biofm data prepare` reads them.
+        images: what a captioner writes from: folders, tables or files, as `biofm embed` reads them;
+            by default the held-out images of its run, whose captions the report compares.
         max_tokens: new tokens of a sequence at most; by default what the training's rows held.
         temperature: above 1 more varied, below 1 safer, 0 the likeliest token always.
         top_k: choose among so many of the likeliest tokens; 0: all.
@@ -88,6 +91,7 @@ class Generate:
     prompts: Path | None = None
     source: tuple[str, ...] = ()
     sources: Path | None = None
+    images: tuple[Path, ...] = ()
     max_tokens: int | None = None
     temperature: float = 1.0
     top_k: int = 0
@@ -114,18 +118,20 @@ class Generation:
         """
         _check(options)
         self.options = options
-        self.encoder: Encoder = load_encoder(options.model)
+        read = load_encoder(options.model)
+        writes = isinstance(read.spec, CaptionerSpec)
+        self.encoder: Encoder = caption_writer(read) if writes else read
         check_ending(options.out, self.encoder.data.kind)
         check_decoder(self.encoder.spec, 1)
         self.beams = Beams(options.beams, options.length_penalty) if options.beams else None
-        named, prompts, sources = self._read_sources() if self._reads() else self._read_prompts()
-        usual = 1 if sources else options.beams or SEQUENCES
+        self.given = read_inputs(options, self.encoder, read.data)
+        usual = 1 if self.given.sources else options.beams or SEQUENCES
         self.each = options.n or usual
+        if not options.beams and options.temperature == 0 and self.each != 1:
+            raise UserError("temperature 0 gives one sequence of each prompt or source: set --n 1")
         copies = 1 if self.beams else self.each
-        self.names = [name for name in named for _ in range(copies)]
-        self.prompts = [tokens for tokens in prompts for _ in range(copies)]
-        self.sources = [tokens for tokens in sources for _ in range(copies)] or None
-        self.alone = len(named) == 1
+        self.names, self.prompts, self.sources = self.given.times(copies)
+        self.alone = len(self.given.names) == 1
         self.sampling = rules(
             self.encoder,
             options.stop,
@@ -133,59 +139,9 @@ class Generation:
             top_k=options.top_k,
             top_p=options.top_p,
             repetition_penalty=options.repetition_penalty,
-            max_tokens=self._max_tokens(max(map(len, prompts))),
+            max_tokens=self._max_tokens(max(map(len, self.prompts))),
         )
         self.rows = min(len(self.prompts), max(1, options.rows // max(1, options.beams)))
-
-    def _reads(self) -> bool:
-        """Whether there are sources to write from, as the model needs."""
-        given = bool(self.options.source or self.options.sources)
-        if isinstance(self.encoder.spec, EncoderDecoderSpec) == given:
-            return given
-        if given:
-            raise UserError(
-                f"{self.encoder.name} has no encoder to read sources; how a sequence begins is "
-                "told by --prompt TEXT or --prompts FILE"
-            )
-        raise UserError(
-            f"{self.encoder.name} is an encoder-decoder, which writes from a source: give --source "
-            "TEXT or --sources FILE"
-        )
-
-    def _read_prompts(self) -> tuple[list[str], list[np.ndarray], list[np.ndarray]]:
-        """Names and prompts; no sources."""
-        names, texts = self._named("prompt", self.options.prompt or ("",), self.options.prompts)
-        return names, read_prompts(self.encoder, texts), []
-
-    def _read_sources(self) -> tuple[list[str], list[np.ndarray], list[np.ndarray]]:
-        """Names, the one prompt as often, and sources."""
-        options = self.options
-        if options.prompts or len(options.prompt) > 1:
-            raise UserError(
-                "what is written from each source begins alike: give one --prompt, or none"
-            )
-        names, texts = self._named("source", options.source, options.sources)
-        sources = read_sources(self.encoder, texts)
-        longest, trained = max(map(len, sources)), self.encoder.data.max_tokens
-        if longest > trained:
-            log.warning(
-                f"a source has {longest} tokens; {self.encoder.name} was trained on rows of "
-                f"{trained}"
-            )
-        return names, read_prompts(self.encoder, options.prompt or ("",)) * len(names), sources
-
-    def _named(
-        self, kind: str, texts: tuple[str, ...], file: Path | None
-    ) -> tuple[list[str], list[str]]:
-        """Names and texts, of the command line or of a file's records."""
-        if file is None:
-            return [f"{kind}{number}" for number in range(1, len(texts) + 1)], list(texts)
-        bad = BadRecords(str(file))
-        records = list(read_records(file, self.encoder.data.kind, bad))
-        bad.check(len(records), 0.0, None)
-        if not records:
-            raise UserError(f"{file} holds no {kind}s")
-        return [record.id for record in records], [record.text for record in records]
 
     def _max_tokens(self, longest: int) -> int:
         """New tokens of a sequence at most, such that the longest prompt has room for them."""
@@ -207,16 +163,14 @@ class Generation:
 
     def describe(self) -> dict:
         """What would be made; nothing is computed."""
-        longest, source = (
-            max(map(len, each), default=0) for each in (self.prompts, self.sources or ())
-        )
+        longest, source = max(map(len, self.prompts)), self.given.longest
         rows = self.rows * (self.beams.width if self.beams else 1)
         size = longest + self.sampling.max_tokens
         return {
             "model": self.encoder.name,
             "sequences": len(self.prompts) * (self.each if self.beams else 1),
             "longest_prompt": longest,
-            **({"longest_source": source} if source else {}),
+            **({f"longest_{self.given.kind}": source} if source else {}),
             "max_tokens": self.sampling.max_tokens,
             "batches": -(-len(self.prompts) // self.rows),
             "cache_MiB": round(cache_bytes(self.encoder.spec, rows, size, source) / 2**20, 1),
@@ -274,7 +228,7 @@ class Generation:
                     "tokens": len(each.tokens),
                     "stop": stop if each.stopped else "max_tokens",
                     "prompt": tokenizer.decode(prompt),
-                    **({"source": name} if self.sources else {}),
+                    **({self.given.kind: name} if self.sources else {}),
                     **self._conditions(prompt),
                     **({} if each.score is None else {"score": round(each.score, 3)}),
                 }
@@ -306,6 +260,7 @@ class Generation:
             "kind": data.kind,
             **judged.report,
             **condition_report(pairs),
+            **self.given.scored(rows),
             "stopped_share": sum(row["stop"] != "max_tokens" for row in rows) / len(rows),
             "tokens_mean": tokens / len(rows),
             "nats_per_token": -sum(row["log_likelihood"] for row in rows) / tokens,
@@ -317,6 +272,8 @@ class Generation:
         if known is not None:
             data = dataclasses.replace(data, path=str(known), column="")
         try:
+            if known is None and self.given.known is not None:
+                return self.given.known()
             prepared = data.prepared()
         except UserError as error:
             if known is not None:
@@ -327,11 +284,12 @@ class Generation:
 
     def _settings(self) -> dict:
         """What the result depends on."""
-        sources = {} if self.sources is None else {"sources": _hash(self.sources)}
+        copies, kind = len(self.prompts) // len(self.given.names), f"{self.given.kind}s"
+        sources = {} if self.sources is None else {kind: self.given.digest(copies)}
         known = self.options.known
         return {
             "model": _digest(self.encoder),
-            "prompts": _hash(self.prompts),
+            "prompts": hash_of(self.prompts),
             **sources,
             "seed": self.options.seed,
             "n": self.each,
@@ -343,9 +301,6 @@ class Generation:
 
 
 def _check(options: Generate) -> None:
-    for name in ("prompt", "source"):
-        if getattr(options, name) and getattr(options, f"{name}s"):
-            raise UserError(f"give --{name} TEXT or --{name}s FILE, not both")
     if options.rows < 1 or (options.n is not None and options.n < 1) or options.beams < 0:
         raise UserError("n and rows must be 1 or more, beams 0 or more")
     if not 0 <= options.seed < 2**32:
@@ -355,14 +310,6 @@ def _check(options: Generate) -> None:
         raise UserError("a beam search draws nothing: leave out temperature, top_k and top_p")
     if options.beams and (options.n or 0) > options.beams:
         raise UserError(f"a search with beams {options.beams} has no {options.n} sequences")
-    each = options.n or (1 if options.source or options.sources else SEQUENCES)
-    if not options.beams and options.temperature == 0 and each != 1:
-        raise UserError("temperature 0 gives one sequence of each prompt or source: set --n 1")
-
-
-def _hash(sequences: list[np.ndarray]) -> str:
-    """16 hex digits of ids."""
-    return hashlib.sha256(b"|".join(each.tobytes() for each in sequences)).hexdigest()[:16]
 
 
 def _finished(out: Path, report_path: Path, settings: dict) -> dict:

@@ -34,6 +34,8 @@ ROOMS = (
         "interpretation_images",
         "interpretation_reasons",
         "generation",
+        "generation_images",
+        "generation_inputs",
         "catalogue",
         "cli_data",
         "cli_images",

@@ -13,10 +13,11 @@ from biofm_jax.adapt.beam import NEVER, Beams, beam_search
 from biofm_jax.adapt.encoder import Encoder
 from biofm_jax.adapt.sampling import Sampling, sample, tokens_seen
 from biofm_jax.data.batch import Batch
+from biofm_jax.data.image_store import ImageExample
 from biofm_jax.errors import UserError
 from biofm_jax.models import cache as cached
+from biofm_jax.models.caption_writer import CaptionWriterSpec
 from biofm_jax.models.dropout import fold_rows_in
-from biofm_jax.models.encoder_decoder import EncoderDecoderSpec
 from biofm_jax.models.positions import Learned
 from biofm_jax.models.spec import ModelSpec
 
@@ -58,13 +59,14 @@ def generate(
     prompts of its batch, nor on `rows`.
 
     Args:
-        encoder: a causal model with a language head, or an encoder-decoder.
+        encoder: a causal model with a language head, an encoder-decoder, or a captioner (see
+            `caption_writer`).
         prompts: ids of the beginning of each sequence, cls included; a prompt that stands here
             twice gives two samples.
         sampling: how tokens are chosen.
         beams: search instead of sampling.
         sources: of an encoder-decoder, the ids that its encoder reads for each prompt, the end
-            token included.
+            token included; of a captioner the `ImageExample` of each, taken when its turn comes.
         seed: of the choices, and of the parameters of a random model.
         rows: prompts of a batch; the last one is filled up.
         start: batches that are left out, having been made before.
@@ -80,7 +82,7 @@ def generate(
     longest = max(len(prompt) for prompt in prompts)
     cached.check_decoder(encoder.spec, longest + sampling.max_tokens)
     _check_masks(encoder, prompts)
-    width = _width(prompts, encoder.spec)
+    width, source_of = _width(prompts, encoder.spec), _source_maker(encoder, sources)
     params = jax.tree.map(jnp.asarray, encoder.params_for(seed))
     run = _program(encoder.spec, sampling, beams)
     rows = min(rows, len(prompts))
@@ -89,10 +91,7 @@ def generate(
         there = min(rows, len(prompts) - first)
         numbers[there:] = first  # filled up by copies, which end no later
         tokens, lengths = _rows([prompts[i] for i in numbers], width)
-        source = None
-        if sources is not None:
-            source = _source([sources[i] for i in numbers], _width(sources, encoder.spec.encoder))
-        made = run(params, tokens, lengths, source, np.uint32(seed), np.uint32(numbers))
+        made = run(params, tokens, lengths, source_of(numbers), np.uint32(seed), np.uint32(numbers))
         made = jax.device_get(made)
         yield [_of_row(made, row, beams) for row in range(there)]
 
@@ -114,6 +113,26 @@ def _rows(sequences: Sequence[np.ndarray], width: int) -> tuple[np.ndarray, np.n
     return tokens, lengths
 
 
+def _source_maker(
+    encoder: Encoder, sources: Sequence | None
+) -> Callable[[np.ndarray], Batch | None]:
+    """Numbers of sources -> their batch, one example a row."""
+    if sources is None:
+        return lambda numbers: None
+    if isinstance(encoder.spec, CaptionWriterSpec):
+        return lambda numbers: _images([sources[i] for i in numbers])
+    width = _width(sources, encoder.spec.encoder)
+    return lambda numbers: _source([sources[i] for i in numbers], width)
+
+
+def _images(examples: Sequence[ImageExample]) -> Batch:
+    """What a captioner writes from, one image a row."""
+    one = np.ones((len(examples), 1), np.int32)
+    numbers = np.arange(len(examples), dtype=np.int32)[:, None]
+    images = np.stack([example.pixels for example in examples])
+    return Batch(0 * one, one, 0 * one, numbers, images=images)
+
+
 def _source(sequences: Sequence[np.ndarray], width: int) -> Batch:
     """What an encoder reads, one example a row."""
     tokens, lengths = _rows(sequences, width)
@@ -127,14 +146,14 @@ def _source(sequences: Sequence[np.ndarray], width: int) -> Batch:
 
 
 def _check_sources(encoder: Encoder, prompts: Sequence, sources: Sequence | None) -> None:
-    reads = isinstance(encoder.spec, EncoderDecoderSpec)
+    reads = encoder.spec.reads_source
     if reads and sources is None:
-        raise UserError(f"{encoder.name} is an encoder-decoder: give it sources to read")
+        raise UserError(f"{encoder.name} writes from sources: give it some to read")
     if not reads and sources is not None:
         raise UserError(f"{encoder.name} has no encoder to read sources; leave them out")
     if reads and len(sources) != len(prompts):
         raise UserError(f"there are {len(sources)} sources for {len(prompts)} prompts")
-    if not reads:
+    if not reads or isinstance(encoder.spec, CaptionWriterSpec):
         return
     if not all(len(source) for source in sources):
         raise UserError("a source is empty; give at least one token")
