@@ -254,7 +254,8 @@ def _claim(workdir: Path, experiment: Experiment, start: Encoder | None) -> None
             "another --workdir, or give the same options to go on with that one"
         )
     write_whole(path, json.dumps(experiment.to_json(), indent=1) + "\n")
-    write_whole(workdir / RUN, json.dumps(provenance() | {"start": began}, indent=1) + "\n")
+    record = provenance() | {"start": began, "counted": experiment.data.counted}
+    write_whole(workdir / RUN, json.dumps(record, indent=1) + "\n")
 
 
 def changed_fields(path: Path, experiment: Experiment, free: tuple[str, ...]) -> list[str]:

@@ -170,7 +170,7 @@ class Generation:
             "model": self.encoder.name,
             "sequences": len(self.prompts) * (self.each if self.beams else 1),
             "longest_prompt": longest,
-            **({f"longest_{self.given.kind}": source} if source else {}),
+            **({self.given.longest_name: source} if source else {}),
             "max_tokens": self.sampling.max_tokens,
             "batches": -(-len(self.prompts) // self.rows),
             "cache_MiB": round(cache_bytes(self.encoder.spec, rows, size, source) / 2**20, 1),

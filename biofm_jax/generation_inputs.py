@@ -45,6 +45,11 @@ class Inputs:
     known: Callable[[], Iterator[str]] | None = None
     judge: Callable[[dict[str, list[str]]], dict] | None = None
 
+    @property
+    def longest_name(self) -> str:
+        """What `longest` is, for a table."""
+        return "vectors_of_an_image" if self.kind == "image" else "longest_source"
+
     def times(self, copies: int) -> tuple[list[str], list[np.ndarray], Sequence | None]:
         """Names, prompts and sources, each so many times."""
         several = [Repeated(each, copies) for each in (self.names, self.prompts)]

@@ -195,4 +195,4 @@ def test_bad_input_says_what_to_do(model, folder, capsys, tmp_path):
     assert not list(tmp_path.glob("x.csv*"))
     options = ("--images", folder / "set", "--dry-run", "True", "--max-tokens", NEW)
     code, row = command(capsys, model, tmp_path / "x.csv", *options)
-    assert code == 0 and row["sequences"] == 8 and row["longest_image"] == 4
+    assert code == 0 and row["sequences"] == 8 and row["vectors_of_an_image"] == 4

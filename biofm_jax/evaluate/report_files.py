@@ -26,7 +26,8 @@ class TrainingRun:
         name: path of the folder, from the folder that was searched.
         metrics: one dict per logged step.
         experiment: its experiment.json, or None.
-        provenance: its run.json (command, commit, versions, devices, time), or None.
+        provenance: its run.json (command, commit, versions, devices, time, what the trainer
+            counted), or None.
     """
 
     name: str

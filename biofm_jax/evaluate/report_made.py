@@ -32,11 +32,14 @@ def _run(run: TrainingRun) -> dict:
     last: dict = {}
     for row in run.metrics:
         last.update(row)
+    counted = (run.provenance or {}).get("counted", "tokens")
     facts = {
         "steps": f"{last['step']:,}" if "step" in last else "none logged",
         "last loss": f"{last['loss']:.4f}" if "loss" in last else "none",
         "held-out loss": f"{last['validation_loss']:.4f}" if "validation_loss" in last else None,
-        "tokens/s": f"{last['tokens_per_second']:,.0f}" if "tokens_per_second" in last else None,
+        f"{counted}/s": f"{last['tokens_per_second']:,.0f}"
+        if "tokens_per_second" in last
+        else None,
     }
     loop = (run.experiment or {}).get("loop")
     made = {"seed": loop.get("seed") if isinstance(loop, dict) else None}

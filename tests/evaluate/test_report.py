@@ -55,7 +55,8 @@ def run(tmp_path):
     rows[-1]["validation_loss"] = 0.25
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "experiment.json").write_text(json.dumps({"loop": {"seed": 17, "steps": 50}}))
-    (folder / "run.json").write_text(json.dumps({"command": "biofm train x.py", "commit": "abc1"}))
+    made = {"command": "biofm train x.py", "commit": "abc1", "counted": "images"}
+    (folder / "run.json").write_text(json.dumps(made))
     for seed in (0, 1):
         write_result(result(seed=seed), folder / "results")
     write_result(result(task="two classes", metric="auroc", control=None), folder / "results")
@@ -70,7 +71,8 @@ def test_page_and_table(run, tmp_path):
     report = write_report([run], tmp_path / "out" / "report.html", "A <title>")
     assert report.problems == [] and len(report.rows) == 2
     page = read(report)
-    for wanted in ("A <title>", "flat", "biofm train x.py", "abc1", "0.2500", "two classes"):
+    for wanted in ("A <title>", "flat", "biofm train x.py", "abc1", "0.2500", "two classes",
+                   "images/s"):  # fmt: skip
         assert wanted in page.text
     assert '"seed": 17' in page.text  # the experiment
     assert "--task <toy>" in page.text  # escaped, not swallowed
