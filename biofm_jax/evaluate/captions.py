@@ -10,7 +10,7 @@ from biofm_jax.evaluate.bootstrap import interval, resampled_counts
 from biofm_jax.evaluate.metrics_number import weighted_mean
 from biofm_jax.evaluate.metrics_text import rouge
 
-PIXELS = 1 << 24  # of training images that are compared at a time
+PIXELS = 1 << 24  # of the images on either side that are compared at a time
 
 
 def rouge_of(written: Sequence[str], references: Sequence[str]) -> float:
@@ -70,14 +70,16 @@ def nearest_images(pixels: np.ndarray, queries: np.ndarray, among: np.ndarray) -
     def of(numbers):
         return pixels[numbers].reshape(len(numbers), -1).astype(np.float32)
 
-    asked = of(queries)
-    step = max(1, PIXELS // asked.shape[1])
+    step = max(1, PIXELS // int(np.prod(pixels.shape[1:])))
     found, best = np.zeros(len(queries), int), np.full(len(queries), np.inf)
-    for start in range(0, len(among), step):
-        there = of(among[start : start + step])
-        distance = (there**2).sum(1) - 2 * asked @ there.T
-        place = distance.argmin(1)
-        distance = distance[np.arange(len(asked)), place]
-        found = np.where(distance < best, start + place, found)
-        best = np.minimum(best, distance)
+    for first in range(0, len(queries), step):
+        part = slice(first, first + step)
+        asked = of(queries[part])
+        for start in range(0, len(among), step):
+            there = of(among[start : start + step])
+            distance = (there**2).sum(1) - 2 * asked @ there.T
+            place = distance.argmin(1)
+            distance = distance[np.arange(len(asked)), place]
+            found[part] = np.where(distance < best[part], start + place, found[part])
+            best[part] = np.minimum(best[part], distance)
     return found
