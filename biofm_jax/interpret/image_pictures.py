@@ -11,6 +11,7 @@ from biofm_jax.interpret.records import Interpretation
 WIDTH = 4.6  # inches, as all pictures of a report
 ACROSS = 3  # panels of maps in a row
 OVER = 0.6  # opacity of a map on its image
+BAR = dict(orientation="horizontal", shrink=0.9, pad=0.03)
 MASK, RIGHT, WRONG = "#2ecc71", "#2a8c68", "#c0392b"
 
 
@@ -31,6 +32,8 @@ def maps(found: Interpretation) -> Figure:
         show(axis, image)
         if mask is not None:
             axis.contour(mask, levels=[0.5], colors=MASK, linewidths=0.7)
+    # As much room under the image as under the maps, so that all have one size.
+    figure.colorbar(axes[0].images[0], ax=axes[0], **BAR).ax.set_visible(False)
     for axis, value, name in zip(axes[1:], values, names):
         most = float(np.quantile(np.abs(value), 0.995)) or 1.0
         signed = value.min() < 0
@@ -40,7 +43,7 @@ def maps(found: Interpretation) -> Figure:
         colours = "RdBu_r" if signed else "inferno"
         drawn = axis.imshow(value, cmap=colours, norm=norm, alpha=OVER, interpolation="nearest")
         axis.set_title(str(name), fontsize=8)
-        bar = figure.colorbar(drawn, ax=axis, orientation="horizontal", shrink=0.9, pad=0.03)
+        bar = figure.colorbar(drawn, ax=axis, **BAR)
         bar.ax.tick_params(labelsize=6)
         bar.locator.set_params(nbins=3)
         bar.formatter.set_powerlimits((-2, 3))
