@@ -42,9 +42,6 @@ FLAGSHIPS = {
     "experiments/drug_discovery/graph_smiles_contrastive.py": 64,
     "experiments/drug_discovery/hint_supervised.py": 32,
     "experiments/drug_discovery/txgnn_link_prediction.py": 256,
-    "experiments/medical_imaging/mae_masked.py:large": 64,
-    "experiments/medical_imaging/dino_distillation.py:large": 8,
-    "experiments/medical_imaging/clip_contrastive.py:base": 64,
 }
 
 PAGE = Path("experiments/PLANS.md")
@@ -60,7 +57,7 @@ says more about one of them, with any option of `biofm train`.
 
 - **memory**: arguments + temporaries of a chip over its HBM; a plan fits up to 0.90.
 - **rows a chip**: of so many tokens, atoms (GIN, GROVER, Uni-Mol and the first view of
-  graph-SMILES), words of a trial or nodes of a fact, or so many images.
+  graph-SMILES), words of a trial or nodes of a fact.
 - **FLOPs a chip**: of matrix products, the same on every slice. A contrastive step adds those of
   its pairs: a chip compares its slots with those of all chips, 6 x own slots x slots x width FLOPs
   with both gradients, which grow with the chips, and of which nothing is computed twice.
