@@ -12,6 +12,10 @@ random crops are not drawn here: every image is seen whole.
 `small` reads X-rays of 28 x 28 pixels as patches of 4, on two cores:
 
     biofm train experiments/medical_imaging/mae_masked.py:small --workdir runs/mae
+    biofm evaluate runs/mae --task pneumoniamnist --method probe knn
+
+in five minutes of one core; ROC-AUC .945 by a probe (untrained .941), .904 by nearest neighbours
+(.811), where logistic regression on texture has .943 and a small convolutional network .967.
 
 `small64` is for images of 64 x 64 pixels, as of the other sizes of MedMNIST+.
 """
