@@ -18,8 +18,9 @@ tokenizer (and `--model.second.vocabulary` its size).
 
 The model is of a size for two cores, 600 steps in some ten minutes: the image of a held-out caption
 is among the first ten of 63 with .249 (untrained .143), and the region of an unseen radiograph is
-told without labels with .556 (.349; the commonest .270, pixels with labels .968). `base` has ViT-B/16 and CLIP's text tower (86 and 38 million
-parameters) at 224 pixels, for data of that size.
+told without labels with .556 (.349; the commonest .270, pixels with labels .968). `base`
+has ViT-B/16 and CLIP's text tower (86 and 38 million parameters) at 224 pixels, for data of that
+size.
 """
 
 import dataclasses
