@@ -105,7 +105,7 @@ def test_sources_that_are_missing_or_unread():
     short = SPEC.replaced(positions=Learned(maximum=14))
     cramped = dataclasses.replace(MODEL, spec=short)
     for model, sources, words in (
-        (MODEL, None, "give it sources to read"),
+        (MODEL, None, "writes from sources: give it some to read"),
         (plain, SOURCES, "no encoder to read sources"),
         (MODEL, SOURCES[:2], "2 sources for 3 prompts"),
         (MODEL, [*SOURCES[:2], SOURCES[0][:0]], "a source is empty"),
